@@ -1,0 +1,1 @@
+"""Model card templates, installed as ``hf_genmodels.model_cards``."""

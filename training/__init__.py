@@ -1,0 +1,1 @@
+"""The training scripts: one readable loop for each family of models."""
