@@ -1,0 +1,374 @@
+"""GPT-2-style decoder-only language model, a first-class transformers model.
+
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", with the switches of
+[`GenGPTConfig`]. Read from top to bottom: block, base class, headless model, language model.
+
+Shapes are written with these letters: B batch, T tokens, D hidden_size, V vocabulary.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Cache, DynamicCache, GenerationMixin, GPT2LMHeadModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_gpt import GenGPTConfig
+from .convert_gpt2 import fields_from_gpt2, weights_from_gpt2
+from .layers import MLP, RotaryPositions, SelfAttention, SinusoidalPositions, build_norm
+from .linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
+
+
+class GenGPTBlock(GradientCheckpointingLayer):
+    """Attention and MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: GenGPTConfig, layer_idx: int):
+        super().__init__()
+        first_with_value = config.num_hidden_layers - config.num_value_embeddings
+        self.attn_norm = build_norm(config)
+        self.attn = SelfAttention(config, layer_idx, layer_idx >= first_with_value)
+        self.mlp_norm = build_norm(config)
+        self.mlp = MLP(config)
+        self.dropout = config.residual_dropout
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
+        value_embedding: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Transform (B, T, D) into (B, T, D); the arguments are those of the attention."""
+        attended, _ = self.attn(
+            self.attn_norm(hidden_states),
+            attention_mask=attention_mask,
+            rotary=rotary,
+            value_embedding=value_embedding,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        hidden_states = hidden_states + F.dropout(attended, self.dropout, self.training)
+        transformed = self.mlp(self.mlp_norm(hidden_states))
+        return hidden_states + F.dropout(transformed, self.dropout, self.training)
+
+
+class GenGPTPreTrainedModel(PreTrainedModel):
+    """What both models share: configuration, capabilities and initialisation."""
+
+    config: GenGPTConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GenGPTBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": GenGPTBlock, "attentions": SelfAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module as GPT-2 does, section 2.3 of the paper."""
+        super()._init_weights(module)
+        config = self.config
+        if isinstance(module, GenGPTBlock):
+            std = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
+            for projection in (module.attn.o_proj, module.mlp.down_proj):
+                if config.zero_init_residual:
+                    init.zeros_(projection.weight)
+                else:
+                    init.normal_(projection.weight, mean=0.0, std=std)
+        elif isinstance(module, SelfAttention) and module.value_mix is not None:
+            init.constant_(module.value_mix, 0.5)
+        elif isinstance(module, SinusoidalPositions):
+            init.copy_(module.table, module.make_table())
+        elif isinstance(module, RotaryPositions):
+            init.copy_(module.inverse_frequencies, module.make_frequencies())
+        elif isinstance(module, GenGPTModel) and config.embedding_init_range is not None:
+            init.normal_(module.embed_tokens.weight, mean=0.0, std=config.embedding_init_range)
+        elif (
+            isinstance(module, GenGPTForCausalLM)
+            and config.zero_init_head
+            and not config.tie_word_embeddings
+        ):
+            init.zeros_(module.lm_head.weight)
+
+
+class GenGPTModel(GenGPTPreTrainedModel):
+    """The language model without its head.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    def __init__(self, config: GenGPTConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_positions = self.rotary = None
+        if config.position_embedding == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        elif config.position_embedding == "sinusoidal":
+            self.embed_positions = SinusoidalPositions(
+                config.max_position_embeddings, config.hidden_size
+            )
+        else:
+            self.rotary = RotaryPositions(config.head_dim, config.rope_theta)
+        value_size = config.num_key_value_heads * config.head_dim
+        self.value_embeddings = nn.ModuleList(
+            nn.Embedding(config.vocab_size, value_size) for _ in range(config.num_value_embeddings)
+        )
+        self.layers = nn.ModuleList(
+            GenGPTBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
+        )
+        self.final_norm = build_norm(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Compute the last hidden states.
+
+        Several documents can be packed into one row: give `position_ids` that start again at 0 with
+        each document, and no `attention_mask`; no document then sees another.
+
+        Args:
+            input_ids: Token ids, (B, T).
+            attention_mask: 1 for tokens and 0 for padding, (B, past + T).
+            position_ids: Position of each token in its document, (B, T). Left-padded rows need
+                them; `generate` makes them.
+            past_key_values: Keys and values of earlier tokens.
+            inputs_embeds: Embeddings instead of `input_ids`, (B, T, D).
+            use_cache: Whether to return keys and values.
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            The hidden states (B, T, D) after the last norm, and the cache.
+
+        Raises:
+            ValueError: If both or none of `input_ids` and `inputs_embeds` are given, if value
+                embeddings lack `input_ids`, or if the sequence is too long for its positions.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give either input_ids or inputs_embeds, not both and not none.")
+        if self.value_embeddings and input_ids is None:
+            raise ValueError(
+                "This model has value embeddings, which are looked up by token: it needs "
+                "input_ids, not inputs_embeds."
+            )
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+
+        # A cache that begins here holds no earlier token: the mask is that of a plain forward pass,
+        # in which packed documents are told apart by their positions.
+        mask_cache = past_key_values
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
+            position_ids = (position_ids + past_length).unsqueeze(0)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=mask_cache,
+            position_ids=position_ids,
+        )
+
+        hidden_states, rotary = self._embed_positions(inputs_embeds, position_ids)
+        hidden_states = F.dropout(hidden_states, self.config.embedding_dropout, self.training)
+        values = [None] * (len(self.layers) - len(self.value_embeddings))
+        values += [embedding(input_ids) for embedding in self.value_embeddings]
+        for layer, value_embedding in zip(self.layers, values, strict=True):
+            hidden_states = layer(
+                hidden_states,
+                attention_mask=mask,
+                rotary=rotary,
+                value_embedding=value_embedding,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.final_norm(hidden_states),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _embed_positions(
+        self, inputs_embeds: torch.Tensor, position_ids: torch.LongTensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+        """Return the input with its positions, and the rotary angles if positions are rotary."""
+        if self.rotary is not None:
+            return inputs_embeds, self.rotary(position_ids)
+        if inputs_embeds.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"A sequence of {inputs_embeds.shape[1]} tokens is longer than "
+                f"max_position_embeddings={self.config.max_position_embeddings}. Shorten it, or "
+                "train with position_embedding: rotary."
+            )
+        return inputs_embeds + self.embed_positions(position_ids).to(inputs_embeds.dtype), None
+
+
+class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
+    """The language model with its head.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: GenGPTConfig):
+        super().__init__(config)
+        self.model = GenGPTModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @classmethod
+    def from_gpt2(cls, dir_or_id: str, **kwargs: Any) -> "GenGPTForCausalLM":
+        """Load any GPT-2 checkpoint of transformers into this model.
+
+        Args:
+            dir_or_id: Folder or hub id of a checkpoint that `GPT2LMHeadModel` loads.
+            **kwargs: Passed to `GPT2LMHeadModel.from_pretrained`.
+
+        Returns:
+            The model in eval mode, with the checkpoint's generation settings.
+
+        Raises:
+            ValueError: If the checkpoint uses a variant of attention that this model does not have.
+        """
+        source = GPT2LMHeadModel.from_pretrained(dir_or_id, **kwargs)
+        config = cls.config_class(**fields_from_gpt2(source.config), dtype=source.dtype)
+        model = cls(config).to(source.dtype)
+        model.load_state_dict(weights_from_gpt2(source.state_dict(), config.num_hidden_layers))
+        model.tie_weights()
+        model.generation_config = source.generation_config
+        return model.eval()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        return_logits: bool | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Compute logits, and the loss if labels are given.
+
+        Args:
+            input_ids: Token ids, (B, T).
+            attention_mask: 1 for tokens and 0 for padding, (B, past + T).
+            position_ids: Position of each token in its document, (B, T); see [`GenGPTModel`].
+            past_key_values: Keys and values of earlier tokens.
+            inputs_embeds: Embeddings instead of `input_ids`, (B, T, D).
+            labels: Token ids, (B, T), usually `input_ids` themselves: the model shifts them. -100
+                does not count. Labels that are shifted already go into `shift_labels`.
+            use_cache: Whether to return keys and values.
+            logits_to_keep: Number of last positions, or the positions, whose logits are wanted.
+                0: all.
+            return_logits: Whether logits are wanted beside the loss. `None`: not while training,
+                where the loss is computed in chunks that never hold all logits at once.
+            **kwargs: `num_items_in_batch` (the loss is then the sum divided by it, else the mean),
+                `shift_labels`, and arguments of the attention implementation.
+
+        Returns:
+            The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        has_labels = labels is not None or kwargs.get("shift_labels") is not None
+        if return_logits is None:
+            return_logits = not (has_labels and self.training)
+
+        loss = logits = None
+        if has_labels and not return_logits and self._head_is_plain():
+            loss = self._chunked_loss(hidden_states, labels, **kwargs)
+        else:
+            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
+            if self.config.logit_softcap is not None:
+                logits = self.config.logit_softcap * torch.tanh(logits / self.config.logit_softcap)
+            if has_labels:
+                loss = self.loss_function(
+                    logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+                )
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _head_is_plain(self) -> bool:
+        """Whether the head's weight can be used directly: not sharded, adapted, hooked or compiled."""
+        head = self.lm_head
+        return (
+            type(head) is nn.Linear
+            and type(head.weight) is nn.Parameter
+            and not head._forward_hooks
+            and not head._forward_pre_hooks
+            and not torch.compiler.is_compiling()
+        )
+
+    def _chunked_loss(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.LongTensor | None,
+        shift_labels: torch.LongTensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        if shift_labels is None:
+            shift_labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+        targets = shift_labels.reshape(-1).to(hidden_states.device)
+        loss_sum = linear_cross_entropy(
+            hidden_states.flatten(0, -2), self.lm_head.weight, targets, self.config.logit_softcap
+        )
+        if num_items_in_batch is None:
+            num_items_in_batch = targets.ne(IGNORE_INDEX).sum().clamp(min=1)
+        elif torch.is_tensor(num_items_in_batch):
+            num_items_in_batch = num_items_in_batch.to(loss_sum.device)
+        return loss_sum / num_items_in_batch
+
+
+__all__ = ["GenGPTForCausalLM", "GenGPTModel", "GenGPTPreTrainedModel"]
