@@ -1,0 +1,55 @@
+# Everything runs from .venv, which is made on first use from constraints.txt.
+PYTHON ?= python3
+# Passed to pip, for example to choose another build of torch (see README.md).
+PIP_OPTIONS ?=
+# Test processes, and what else to hand to pytest: make test PYTEST_OPTIONS="-k resume"
+WORKERS ?= 2
+PYTEST_OPTIONS ?=
+
+BIN := .venv/bin
+EXTRAS := train,metrics,lora,plots,export,dev
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format install clean
+
+help:  ## show this list
+	@echo "usage: make [TARGET] [PYTHON=python3.12] [PIP_OPTIONS=...]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: .venv/installed  ## train a tokenizer and a language model on bundled text, then let them write
+	$(OFFLINE) $(BIN)/python -m hf_genmodels.training.demo
+
+test: .venv/installed  ## run the tests, without the network
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow: .venv/installed  ## run the tests that take minutes
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_OPTIONS)
+
+check: .venv/installed  ## lint, format, types and import contracts, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: .venv/installed  ## make .venv with everything but the gradio demo
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`, Python 3.10 or newer is needed." \
+	         "Name one with: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { \
+	    echo "error: $(PYTHON) cannot make a virtual environment." \
+	         "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+clean:  ## remove .venv, builds and caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .coverage* htmlcov \
+	    .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find hf_genmodels training model_cards tests -name __pycache__ -prune -exec rm -rf {} +
