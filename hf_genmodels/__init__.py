@@ -1,3 +1,34 @@
-"""Compact generative models that train on your own data and publish to the Hugging Face Hub."""
+"""Compact generative models for Hugging Face: train them on your own data, publish them, use them.
+
+Importing the package is cheap. Its model classes are imported when they are first used, and the
+Auto classes of transformers learn about them when transformers' model classes are imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hf_genmodels import auto
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "GenGPTConfig": "hf_genmodels.models.configuration_gpt",
+    "GenGPTModel": "hf_genmodels.models.modeling_gpt",
+    "GenGPTForCausalLM": "hf_genmodels.models.modeling_gpt",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+auto.register_when_imported()

@@ -1,0 +1,141 @@
+"""The table of model families, and how transformers' Auto classes learn about it.
+
+`AutoModelForCausalLM.from_pretrained(folder)` knows our model types without `trust_remote_code` as
+soon as this package is imported. Registering needs torch and the model files, which are slow to
+import, so it waits until transformers' own auto modules are imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import wrapt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+MODELS = "hf_genmodels.models"
+CONFIG_AUTO = "transformers.models.auto.configuration_auto"
+MODEL_AUTO = "transformers.models.auto.modeling_auto"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    Attributes:
+        config: Configuration class, as "module.Class" within `hf_genmodels.models`.
+        models: Auto class of transformers -> model class, as "module.Class".
+        task: Pipeline that runs a published folder.
+    """
+
+    config: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
+
+
+FAMILIES: dict[str, Family] = {
+    "gen_gpt": Family(
+        config="configuration_gpt.GenGPTConfig",
+        models={
+            "AutoModel": "modeling_gpt.GenGPTModel",
+            "AutoModelForCausalLM": "modeling_gpt.GenGPTForCausalLM",
+        },
+        task="text-generation",
+    ),
+}
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """Return the family of a configuration.
+
+    Raises:
+        KeyError: If the configuration is not one of ours.
+    """
+    return FAMILIES[config.model_type]
+
+
+def auto_map_for(config: PreTrainedConfig) -> dict[str, str]:
+    """Return what `auto_map` in config.json says: Auto class -> "file.Class" beside the weights."""
+    family = family_of(config)
+    return {"AutoConfig": family.config, **family.models}
+
+
+def code_files_for(config: PreTrainedConfig) -> list[Path]:
+    """Return the files of `hf_genmodels/models` that travel with a model of this type."""
+    folder = Path(__file__).parent / "models"
+    waiting = {reference.split(".")[0] for reference in auto_map_for(config).values()}
+    found: dict[str, Path] = {}
+    while waiting:
+        name = waiting.pop()
+        found[name] = folder / f"{name}.py"
+        siblings = re.findall(r"^from \.(\w+) import", found[name].read_text("utf-8"), re.MULTILINE)
+        waiting.update(set(siblings) - set(found))
+    return [found[name] for name in sorted(found)]
+
+
+def resolve(reference: str) -> type:
+    """Import the class that "module.Class" names within `hf_genmodels.models`."""
+    module, name = reference.split(".")
+    return getattr(importlib.import_module(f"{MODELS}.{module}"), name)
+
+
+def register_configs() -> None:
+    """Register every configuration class with `AutoConfig`. Can be called again."""
+    from transformers import AutoConfig
+
+    for model_type, family in FAMILIES.items():
+        AutoConfig.register(model_type, resolve(family.config), exist_ok=True)
+
+
+def register_all() -> None:
+    """Register every configuration and model class with the Auto classes. Can be called again."""
+    import transformers
+
+    register_configs()
+    for family in FAMILIES.values():
+        for auto_class, reference in family.models.items():
+            getattr(transformers, auto_class).register(
+                resolve(family.config), resolve(reference), exist_ok=True
+            )
+
+
+def register_when_imported() -> None:
+    """Register with the Auto classes as soon as transformers' auto modules are imported.
+
+    A model file imports transformers modules that import the auto modules, so at the moment these
+    are ready our own file may be half-way through. Registration therefore waits until every module
+    of `_model_modules` that was begun is finished.
+    """
+    finished: set[str] = set()
+
+    def after_import(module: ModuleType) -> None:
+        finished.add(module.__name__)
+        if CONFIG_AUTO in finished and _all_finished(_config_modules(), finished):
+            register_configs()
+        if MODEL_AUTO in finished and _all_finished(_model_modules(), finished):
+            register_all()
+
+    for name in (*_config_modules(), *_model_modules(), CONFIG_AUTO, MODEL_AUTO):
+        wrapt.register_post_import_hook(after_import, name)
+
+
+def _all_finished(names: list[str], finished: set[str]) -> bool:
+    return all(name in finished or name not in sys.modules for name in names)
+
+
+def _config_modules() -> list[str]:
+    return [f"{MODELS}.{family.config.split('.')[0]}" for family in FAMILIES.values()]
+
+
+def _model_modules() -> list[str]:
+    references = [r for family in FAMILIES.values() for r in family.models.values()]
+    ours = {f"{MODELS}.{reference.split('.')[0]}" for reference in references}
+    return ["transformers.modeling_layers", *_config_modules(), *sorted(ours)]
