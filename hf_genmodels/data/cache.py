@@ -1,0 +1,297 @@
+"""Tokenised text on disk: built once in constant memory, then memory-mapped by every run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_genmodels.data.tokenizing import (
+    TokenizingProgress,
+    TokenWriter,
+    batches,
+    encode,
+    first_documents,
+    plain_backend,
+)
+from hf_genmodels.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+    from hf_genmodels.data.sources import Piece, TextSource
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENS = "tokens.bin"
+DOCUMENT_STARTS = "document_starts.bin"
+
+# A staging folder nobody wrote to for this long (seconds) was left behind by a killed process.
+_ABANDONED_AFTER = 3600.0
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """A tokenised corpus, memory-mapped.
+
+    Attributes:
+        tokens: Token ids of all documents one after the other, shape (num_tokens,), uint16 or uint32.
+            Every document ends with the end-of-sequence token.
+        document_starts: Index in ``tokens`` of each document's first token, shape (num_documents,),
+            int64, increasing, beginning with 0. A document starts after every end-of-sequence token,
+            also after one that stood in the text itself.
+        fingerprint: Digest of the text, the tokenizer and the format.
+        num_bytes: Length of the text in UTF-8 bytes, which bits per byte are measured against.
+        path: Folder of the cache.
+        max_token_id: Largest token id in ``tokens``.
+    """
+
+    tokens: np.ndarray
+    document_starts: np.ndarray
+    fingerprint: str
+    num_bytes: int
+    path: Path
+    max_token_id: int
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> TokenCache:
+        """Map a finished cache folder.
+
+        Args:
+            path: Folder that ``build_token_cache`` made.
+
+        Raises:
+            ValueError: If the folder is incomplete or a file has not the size the manifest says.
+        """
+        folder = Path(path)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            dtypes = {
+                TOKENS: np.dtype(manifest["dtype"]),
+                DOCUMENT_STARTS: np.dtype(np.int64),
+            }
+            counts = {
+                TOKENS: manifest["num_tokens"],
+                DOCUMENT_STARTS: manifest["num_documents"],
+            }
+            for name, count in counts.items():
+                expected = int(count) * dtypes[name].itemsize
+                found = (folder / name).stat().st_size
+                if found != expected:
+                    raise ValueError(f"{name} has {found:,} bytes instead of {expected:,}")
+            return cls(
+                tokens=np.memmap(folder / TOKENS, dtype=dtypes[TOKENS], mode="r"),
+                document_starts=np.memmap(folder / DOCUMENT_STARTS, dtype=np.int64, mode="r"),
+                fingerprint=str(manifest["fingerprint"]),
+                num_bytes=int(manifest["num_bytes"]),
+                path=folder,
+                max_token_id=int(manifest["max_token_id"]),
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"The token cache {folder} cannot be used: {error}.") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a worker process map the files again rather than receive their content."""
+        return TokenCache.open, (self.path,)
+
+
+def default_cache_dir() -> Path:
+    """Return ``$HF_GENMODELS_CACHE``, or ``~/.cache/hf_genmodels/tokens`` where that is not set."""
+    configured = os.environ.get("HF_GENMODELS_CACHE")
+    if configured:
+        return Path(configured).expanduser()
+    return Path.home() / ".cache" / "hf_genmodels" / "tokens"
+
+
+def cache_fingerprint(
+    source: TextSource,
+    tokenizer: PreTrainedTokenizerBase,
+    max_documents: int | None = None,
+) -> str:
+    """Return the digest that names the cache of a source: 64 hexadecimal digits.
+
+    It depends on the text, how the text is cut into documents, the tokenizer and ``max_documents``;
+    not on file names, nor on the process that computes it.
+
+    Args:
+        source: Where the text comes from.
+        tokenizer: A fast tokenizer that has an end-of-sequence token.
+        max_documents: As in ``build_token_cache``.
+    """
+    backend, eos_token_id = plain_backend(tokenizer)
+    return _fingerprint(source, backend, eos_token_id, max_documents)
+
+
+def build_token_cache(
+    source: TextSource,
+    tokenizer: PreTrainedTokenizerBase,
+    cache_dir: str | os.PathLike[str] | None = None,
+    *,
+    show_progress: bool = True,
+    max_documents: int | None = None,
+) -> TokenCache:
+    """Tokenise a source, or map what an earlier call tokenised.
+
+    The work is done in a staging folder that is renamed when complete, so several processes may ask
+    for the same cache at once. A cache whose files have the wrong size is built again.
+
+    Args:
+        source: Where the text comes from. Documents without any text are left out.
+        tokenizer: A fast tokenizer that has an end-of-sequence token.
+        cache_dir: Folder of all caches; by default ``default_cache_dir()``.
+        show_progress: Show a progress bar if standard error is a terminal.
+        max_documents: Read no more than so many documents.
+
+    Returns:
+        The cache, mapped read-only.
+
+    Raises:
+        UserError: If the tokenizer cannot be used, the source holds no text, or the disk is full.
+    """
+    backend, eos_token_id = plain_backend(tokenizer)
+    fingerprint = _fingerprint(source, backend, eos_token_id, max_documents)
+    root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    target = root / fingerprint[:32]
+    if target.exists():
+        try:
+            cache = TokenCache.open(target)
+            logger.info("Reusing %s tokens from %s", f"{len(cache.tokens):,}", target)
+            return cache
+        except ValueError as error:
+            logger.warning("%s It is built again.", error)
+    staging = _staging_folder(target)
+    total = source.size_in_bytes() if max_documents is None else None
+    try:
+        with closing(TokenizingProgress(total, show_progress)) as progress:
+            pieces = first_documents(source.pieces(), max_documents)
+            writer = _write_tokens(staging, pieces, backend, eos_token_id, progress)
+        _write_manifest(staging, writer, fingerprint)
+        return _publish(staging, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _cannot_write(root, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fingerprint(
+    source: TextSource, backend: Tokenizer, eos_token_id: int, max_documents: int | None
+) -> str:
+    parts = [
+        FORMAT_VERSION,
+        source.fingerprint(),
+        hashlib.sha256(backend.to_str().encode()).hexdigest(),
+        eos_token_id,
+        max_documents,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _staging_folder(target: Path) -> Path:
+    """Make an empty folder beside the target, and remove those that killed processes left."""
+    staging = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target.parent)
+        staging.mkdir()
+    except OSError as error:
+        raise _cannot_write(target.parent, error) from error
+    return staging
+
+
+def _cannot_write(root: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write the token cache in {root}: {error.strerror}. Make room there, or choose "
+        f"another folder with the environment variable HF_GENMODELS_CACHE."
+    )
+
+
+def _write_tokens(
+    folder: Path,
+    pieces: Iterable[Piece],
+    backend: Tokenizer,
+    eos_token_id: int,
+    progress: TokenizingProgress,
+) -> TokenWriter:
+    """Write the tokens and the document starts of a cache."""
+    largest_id = max(backend.get_vocab().values())
+    dtype = np.dtype(np.uint16 if largest_id < 1 << 16 else np.uint32)
+    with (
+        open(folder / TOKENS, "wb") as tokens,
+        open(folder / DOCUMENT_STARTS, "wb") as starts,
+    ):
+        writer = TokenWriter(tokens, starts, dtype, eos_token_id)
+        for batch in batches(pieces):
+            writer.append(batch, encode(backend, batch))
+            progress.move_to(writer.num_bytes, writer.num_tokens)
+        for file in (tokens, starts):
+            file.flush()
+            os.fsync(file.fileno())
+    if not writer.num_tokens:
+        raise UserError(
+            "The data hold no text, nothing is left to tokenise. Check the file or the text column."
+        )
+    return writer
+
+
+def _write_manifest(folder: Path, writer: TokenWriter, fingerprint: str) -> None:
+    manifest = {
+        "format": FORMAT_VERSION,
+        "fingerprint": fingerprint,
+        "dtype": writer.dtype.name,
+        "num_tokens": writer.num_tokens,
+        "num_documents": writer.num_documents,
+        "num_bytes": writer.num_bytes,
+        "max_token_id": writer.max_token_id,
+    }
+    with open(folder / MANIFEST, "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(staging: Path, target: Path) -> TokenCache:
+    """Rename a complete staging folder to its final name, unless another process was faster."""
+    try:
+        os.rename(staging, target)
+    except OSError:
+        if not target.exists():
+            raise
+        try:
+            return TokenCache.open(target)
+        except ValueError:
+            damaged = staging.with_suffix(".damaged")
+            os.rename(target, damaged)
+            os.rename(staging, target)
+            shutil.rmtree(damaged, ignore_errors=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return TokenCache.open(target)
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Delete staging folders of processes that were killed."""
+    now = time.time()
+    for folder in [*root.glob("*.tmp"), *root.glob("*.damaged")]:
+        times = [path.stat().st_mtime for path in (folder, *folder.glob("*")) if path.exists()]
+        if times and now - max(times) > _ABANDONED_AFTER:
+            shutil.rmtree(folder, ignore_errors=True)
