@@ -233,8 +233,8 @@ def _write_tokens(
     largest_id = max(backend.get_vocab().values())
     dtype = np.dtype(np.uint16 if largest_id < 1 << 16 else np.uint32)
     with (
-        open(folder / TOKENS, "wb") as tokens,
-        open(folder / DOCUMENT_STARTS, "wb") as starts,
+        (folder / TOKENS).open("wb") as tokens,
+        (folder / DOCUMENT_STARTS).open("wb") as starts,
     ):
         writer = TokenWriter(tokens, starts, dtype, eos_token_id)
         for batch in batches(pieces):
@@ -260,7 +260,7 @@ def _write_manifest(folder: Path, writer: TokenWriter, fingerprint: str) -> None
         "num_bytes": writer.num_bytes,
         "max_token_id": writer.max_token_id,
     }
-    with open(folder / MANIFEST, "w", encoding="utf-8") as file:
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
@@ -269,7 +269,7 @@ def _write_manifest(folder: Path, writer: TokenWriter, fingerprint: str) -> None
 def _publish(staging: Path, target: Path) -> TokenCache:
     """Rename a complete staging folder to its final name, unless another process was faster."""
     try:
-        os.rename(staging, target)
+        staging.rename(target)
     except OSError:
         if not target.exists():
             raise
@@ -277,8 +277,8 @@ def _publish(staging: Path, target: Path) -> TokenCache:
             return TokenCache.open(target)
         except ValueError:
             damaged = staging.with_suffix(".damaged")
-            os.rename(target, damaged)
-            os.rename(staging, target)
+            target.rename(damaged)
+            staging.rename(target)
             shutil.rmtree(damaged, ignore_errors=True)
     folder = os.open(target.parent, os.O_RDONLY)
     try:

@@ -157,7 +157,7 @@ class PaddedWindows(Dataset):
         """Return several windows at once."""
         size = len(self.windows)
         items = self.windows.__getitems__([index if index < size else 0 for index in indices])
-        for index, item in zip(indices, items):
+        for index, item in zip(indices, items, strict=True):
             if index >= size:
                 item["labels"] = torch.full_like(item["labels"], IGNORED)
         return items

@@ -32,9 +32,11 @@ def encode(backend: Tokenizer, pieces: Sequence[Piece]) -> list[list[int]]:
 
     Args:
         backend: A tokenizer without truncation and padding.
-        texts: The texts, encoded in parallel.
+        pieces: Stretches of text, encoded in parallel.
     """
-    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    texts = [piece.text for piece in pieces]
+    encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def plain_backend(tokenizer: PreTrainedTokenizerBase) -> tuple[Tokenizer, int]:

@@ -237,7 +237,7 @@ def test_a_full_disk_is_a_clear_error(byte_tokenizer, memory_source, tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache_module, "_write_manifest", no_room)
-    with pytest.raises(UserError, match="No space left.*HF_GENMODELS_CACHE"):
+    with pytest.raises(UserError, match=r"No space left.*HF_GENMODELS_CACHE"):
         build_token_cache(memory_source(["text"]), byte_tokenizer(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
