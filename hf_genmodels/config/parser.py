@@ -1,0 +1,233 @@
+"""From the command line and YAML presets to checked dataclasses.
+
+jsonargparse does the work; here stand the few things that users of training scripts expect beyond
+it: presets by name, flags without a value, lists without brackets, and a suggestion for a typo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from hf_genmodels.errors import UserError, suggest
+
+T = TypeVar("T")
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def parse_config(
+    config_class: type[T],
+    argv: Sequence[str],
+    *,
+    command: str,
+    description: str,
+    presets: Path | None = None,
+    default_preset: str | None = None,
+) -> T:
+    """Parse a command line into a dataclass.
+
+    Values are taken from, later ones winning: the defaults of the dataclass, the preset or file of
+    `--config`, the flags. `--resume OUT` starts from `OUT/config.yaml`.
+
+    Args:
+        config_class: Dataclass; nested dataclasses become `--section.key` flags. Its
+            `__post_init__` checks the values.
+        argv: The arguments after the command.
+        command: What the user typed before them, for messages.
+        description: First paragraph of `--help`.
+        presets: Folder whose `NAME.yaml` files `--config NAME` means.
+        default_preset: Preset used when neither `--config` nor `--resume` is given.
+
+    Returns:
+        An instance of the dataclass.
+
+    Raises:
+        UserError: If an option is unknown (with a suggestion) or a value cannot work.
+    """
+    parser = build_parser(config_class, command=command, description=description)
+    fields = _flag_types(config_class)
+    arguments = _spell_out(list(argv), fields)
+    arguments = _with_base_config(arguments, presets, default_preset)
+    try:
+        namespace = parser.parse_args(arguments)
+        namespace.pop("config", None)
+        values = parser.instantiate(namespace).as_dict()
+    except ArgumentError as error:
+        raise UserError(_explain(str(error), fields, command)) from None
+    return config_class(**{name: values[name] for name in _field_names(config_class)})
+
+
+def build_parser(config_class: type, *, command: str, description: str) -> ArgumentParser:
+    """Return the parser of a dataclass; `--print_config` shows the resolved values."""
+    parser = ArgumentParser(
+        prog=command, description=description, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file, or name of a preset.")
+    parser.add_class_arguments(config_class)
+    return parser
+
+
+def write_yaml(config: Any, path: Path) -> None:
+    """Write a dataclass as YAML that `--config` reads."""
+    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        UserError: If the file is missing or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold `key: value` lines.")
+    return values
+
+
+def options_of(
+    config_class: type, name: str, *, without: Sequence[str] = (), optional: Sequence[str] = ()
+) -> type:
+    """Return a dataclass with the own fields of a model's configuration class.
+
+    Args:
+        config_class: A strict `PreTrainedConfig`.
+        name: Name of the new dataclass.
+        without: Fields that are not the user's to set.
+        optional: Fields that may be left out and are then `None`.
+    """
+    inherited = set(_field_names(config_class.__mro__[1]))
+    fields = [
+        (field.name, field.type | None, dataclasses.field(default=None))
+        if field.name in optional
+        else (field.name, field.type, dataclasses.field(default=field.default))
+        for field in dataclasses.fields(config_class)
+        if field.name not in inherited and field.name not in without
+    ]
+    options = dataclasses.make_dataclass(name, fields)
+    options.__doc__ = config_class.__doc__
+    return options
+
+
+def _field_names(config_class: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(config_class)]
+
+
+def _flag_types(config_class: type, prefix: str = "") -> dict[str, Any]:
+    """Return the type of every flag, `section.key` for nested dataclasses."""
+    hints = typing.get_type_hints(config_class)
+    types: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        hint = hints[field.name]
+        types[prefix + field.name] = hint
+        if dataclasses.is_dataclass(hint):
+            types.update(_flag_types(hint, f"{prefix}{field.name}."))
+    return types
+
+
+def _spell_out(arguments: list[str], types: dict[str, Any]) -> list[str]:
+    """Turn `--flag` into `--flag true` and `--list a b` into `--list=["a", "b"]`."""
+    spelled: list[str] = []
+    lists: dict[str, list[str]] = {}
+    position = 0
+    while position < len(arguments):
+        flag = arguments[position]
+        position += 1
+        name = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
+        name, equals, inline = name.partition("=")
+        if name not in types:
+            spelled.append(flag)
+            continue
+        values = [flag.partition("=")[2]] if equals else []
+        while not equals and position < len(arguments) and not _is_flag(arguments[position]):
+            values.append(arguments[position])
+            position += 1
+        if types[name] is bool and not values:
+            values = ["true"]
+        if typing.get_origin(types[name]) is list and not _is_json_list(values):
+            lists.setdefault(name, []).extend(values)
+            continue
+        spelled += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]
+    return spelled + [f"--{name}={json.dumps(values)}" for name, values in lists.items()]
+
+
+def _is_flag(argument: str) -> bool:
+    return re.match(r"--?[A-Za-z]", argument) is not None
+
+
+def _is_json_list(values: list[str]) -> bool:
+    return len(values) == 1 and values[0].startswith("[")
+
+
+def _with_base_config(
+    arguments: list[str], presets: Path | None, default_preset: str | None
+) -> list[str]:
+    """Resolve the name of a preset, and put the configuration of a resumed run first."""
+    resolved = []
+    has_base = any(argument in ("-h", "--help") for argument in arguments)
+    position = 0
+    while position < len(arguments):
+        flag, equals, value = arguments[position].partition("=")
+        position += 1
+        if flag == "--config":
+            if not equals:
+                if position == len(arguments):
+                    raise UserError("--config needs a YAML file or the name of a preset.")
+                value = arguments[position]
+                position += 1
+            resolved.append(f"--config={_config_path(value, presets)}")
+            has_base = True
+        elif flag == "--resume":
+            folder = Path(value)
+            if not (folder / "config.yaml").is_file():
+                raise UserError(
+                    f"--resume {value}: there is no run in this folder (no config.yaml). "
+                    "Give the --output_dir of the run that should go on."
+                )
+            resolved = [f"--config={folder / 'config.yaml'}", *resolved, arguments[position - 1]]
+            has_base = True
+        else:
+            resolved.append(arguments[position - 1])
+    if not has_base and default_preset is not None:
+        resolved.insert(0, f"--config={_config_path(default_preset, presets)}")
+    return resolved
+
+
+def _config_path(value: str, presets: Path | None) -> Path:
+    path = Path(value)
+    names = sorted(p.stem for p in presets.glob("*.yaml")) if presets is not None else []
+    if not path.is_file() and presets is not None and value in names:
+        path = presets / f"{value}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"--config {value}: no such file or preset. {suggest(value, names)}"
+            + (f"Presets: {', '.join(names)}." if names else "")
+        )
+    read_yaml(path)
+    return path
+
+
+def _explain(message: str, types: dict[str, Any], command: str) -> str:
+    """Add a suggestion to jsonargparse's message about an unknown option."""
+    message = re.sub(r"^tip:.*?\n", "", message.strip())
+    hint = ""
+    in_group = re.search(r"[Gg]roup '([\w.]+)' does not accept option '([\w.]+)'", message)
+    unknown = re.search(r"--([\w.]+)|[Oo]ption '([\w.]+)'|Key '([\w.]+)'", message)
+    if in_group:
+        hint = suggest(f"{in_group[1]}.{in_group[2]}", types)
+    elif unknown and "nrecognized" in message or unknown and "accept" in message:
+        hint = suggest(next(group for group in unknown.groups() if group), types)
+    return f"{message.rstrip('.')}. {hint}See: {command} --help"
