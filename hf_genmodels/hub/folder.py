@@ -1,0 +1,243 @@
+"""Write a model folder in Hub format: whole, or not at all.
+
+Files are written into a staging folder first, which is renamed to `READY` when it is complete. From
+then on the new version is certain: its files are moved into place with config.json as the last one,
+and where that is interrupted `finish_publishing` goes on. A folder with a config.json is complete.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.card import CardData, render_card
+from hf_genmodels.tokenization.saving import save_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+STAGING = ".publishing"
+READY = ".published"
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+ROOT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "README.md",
+)
+CARD_IMAGE = re.compile(r"!\[[^\]]*\]\(((?!https?:)[^)\s]+)\)")
+RELATIVE_IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
+DEFAULT_NEW_TOKENS = 128
+
+
+def publish_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | Path,
+    card: CardData | None = None,
+    *,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+) -> Path:
+    """Write everything that the Auto classes, a pipeline and a reader need.
+
+    Weights (safetensors), configuration with `auto_map`, generation defaults, tokenizer, the model's
+    code and the model card. Other files in the folder stay as they are. What was published there
+    before stays whole until the new version is written completely.
+
+    Args:
+        model: The model itself, not wrapped by a distributed or compiled one.
+        tokenizer: Its tokenizer.
+        folder: Where to publish; made if need be.
+        card: What the model card says. `None`: a README.md that is there stays, else a card is
+            written from the configuration alone.
+        state_dict: Weights to write instead of the model's own, such as those gathered from several
+            processes or averaged ones.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If the folder is a file.
+        OSError: If the disk is full or the folder is read-only; what was published before stays.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{folder}' is a file, and a folder was meant. Choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_publishing(folder)
+    staging = folder / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        _write_model(model, staging, state_dict)
+        save_tokenizer(tokenizer, staging)
+        _write_card(model, folder, staging, card)
+        for file in staging.iterdir():
+            file.chmod((staging / "config.json").stat().st_mode)
+        _sync(*staging.iterdir(), staging)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    staging.rename(folder / READY)
+    _sync(folder)
+    finish_publishing(folder)
+    return folder
+
+
+def finish_publishing(folder: str | Path) -> bool:
+    """Go on with a publication that was interrupted after everything had been written.
+
+    Args:
+        folder: A folder that `publish_folder` wrote, or any other.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    folder = Path(folder)
+    ready = folder / READY
+    if not ready.is_dir():
+        return False
+    names = sorted(file.name for file in ready.iterdir())
+    if "config.json" in names:
+        if (folder / "config.json").exists():
+            for file in folder.iterdir():
+                if WEIGHTS.fullmatch(file.name) and file.name not in names:
+                    file.unlink()
+            (folder / "config.json").unlink()
+            _sync(folder)
+        names.remove("config.json")
+        names.append("config.json")
+    for name in names:
+        if name == "config.json":
+            _sync(folder)
+        (ready / name).replace(folder / name)
+    _sync(folder)
+    ready.rmdir()
+    return True
+
+
+def published_files(folder: str | Path) -> list[Path]:
+    """Return the files of a folder that belong to the published model, relative to it, sorted.
+
+    Nothing else (checkpoints, metrics, caches, files of the user) has a place on a hub.
+
+    Args:
+        folder: A published folder.
+    """
+    folder = Path(folder)
+    names = {name for name in ROOT_FILES if (folder / name).is_file()}
+    names |= {file.name for file in folder.iterdir() if WEIGHTS.fullmatch(file.name)}
+    names |= set(_code_names(folder))
+    readme = folder / "README.md"
+    if readme.is_file():
+        images = CARD_IMAGE.findall(readme.read_text(encoding="utf-8"))
+        names |= {name for name in images if _is_inside(folder, name)}
+    return sorted(Path(name) for name in names)
+
+
+def generation_defaults(model: PreTrainedModel) -> GenerationConfig:
+    """Return the model's generation settings, completed by sampling that suits small models.
+
+    What is set already stays. Otherwise: sample with temperature 0.8 and the smallest set of tokens
+    that holds 95 % of the probability (Holtzman et al. 2020, arXiv:1904.09751), at most 128 new
+    tokens and half of the context.
+
+    Args:
+        model: A model that can generate.
+    """
+    settings = copy.deepcopy(model.generation_config)
+    settings._from_model_config = False
+    config = model.config
+    if settings.do_sample is None:
+        settings.do_sample = True
+    if settings.do_sample and settings.temperature is None and settings.top_p is None:
+        settings.temperature = 0.8
+        settings.top_p = 0.95
+    if settings.max_new_tokens is None and settings.max_length is None:
+        settings.max_new_tokens = min(DEFAULT_NEW_TOKENS, config.max_position_embeddings // 2)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(settings, name) is None:
+            setattr(settings, name, getattr(config, name))
+    return settings
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing its bars, which stand in the way of a command's own output."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+def _write_model(
+    model: PreTrainedModel, staging: Path, state_dict: Mapping[str, torch.Tensor] | None
+) -> None:
+    """Write weights, configuration, generation settings and code."""
+    weights = dict(state_dict) if state_dict is not None else None
+    with no_progress_bars():
+        model.save_pretrained(staging, state_dict=weights)
+    if model.can_generate():
+        generation_defaults(model).save_pretrained(staging)
+    if model.config.model_type not in FAMILIES:
+        return
+    config_file = staging / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["auto_map"] = auto_map_for(model.config)
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    config_file.write_text(text, encoding="utf-8")
+    for file in code_files_for(model.config):
+        shutil.copyfile(file, staging / file.name)
+
+
+def _write_card(model: PreTrainedModel, folder: Path, staging: Path, card: CardData | None) -> None:
+    if card is None and (folder / "README.md").is_file():
+        return
+    card = card or CardData(name=folder.resolve().name)
+    text = render_card(card, model.config, folder=folder)
+    (staging / "README.md").write_text(text, encoding="utf-8")
+
+
+def _code_names(folder: Path) -> list[str]:
+    """Return the names of the Python files that config.json names, and of those they import."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    waiting = {str(value).split(".")[0] for value in config.get("auto_map", {}).values()}
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        file = folder / f"{name}.py"
+        if name not in found and file.is_file():
+            found.add(name)
+            waiting.update(RELATIVE_IMPORT.findall(file.read_text(encoding="utf-8")))
+    return [f"{name}.py" for name in found]
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    file = (folder / name).resolve()
+    return file.is_file() and file.is_relative_to(folder.resolve())
+
+
+def _sync(*paths: Path) -> None:
+    """Make sure that files, or the entries of folders, are on the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,171 @@
+"""Load a model from a folder or the hub, with words for everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.folder import finish_publishing, no_progress_bars
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def model_folder(path: str | Path) -> Path:
+    """Check that a folder holds a model, and return it.
+
+    Cheap: reads config.json and the headers of the weight files.
+
+    Args:
+        path: An output folder, a published folder, or any folder that transformers loads.
+
+    Raises:
+        UserError: If there is no such folder, it holds no model, or its files are damaged.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(_no_folder(str(path), folder))
+    finish_publishing(folder)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UserError(_no_model(folder))
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"'{config_file}' is damaged, it is not JSON: {error}.") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(
+            f"'{config_file}' names no model_type: this is not a model of transformers."
+        )
+    _check_weights(folder)
+    return folder
+
+
+def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
+    """Load a causal language model without running code from its folder.
+
+    Model types of this package load through its own classes, those of transformers through theirs.
+
+    Args:
+        source: A folder, or the name of a repository on the hub.
+        **kwargs: Passed to `from_pretrained`, such as `dtype`.
+
+    Returns:
+        The model in eval mode, on the CPU.
+
+    Raises:
+        UserError: If it cannot be loaded, or weights are missing from it.
+    """
+    import safetensors
+    from transformers import AutoModelForCausalLM
+
+    place = _place(source)
+    try:
+        with no_progress_bars():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                place, trust_remote_code=False, output_loading_info=True, **kwargs
+            )
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
+    wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if wrong:
+        raise UserError(
+            f"The weights in '{source}' do not fit its config.json: {len(wrong)} of the model's "
+            f"tensors are missing or have another shape, such as {wrong[0]}."
+        )
+    return model.eval()
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer that stands beside a model.
+
+    Args:
+        source: A folder, or the name of a repository on the hub.
+
+    Raises:
+        UserError: If there is none, or it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    from hf_genmodels.tokenization import saving
+
+    place = _place(source)
+    if isinstance(place, Path):
+        return saving.load_tokenizer(place)
+    try:
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
+
+
+def _place(source: str | Path) -> str | Path:
+    """Return a checked folder, or the name of a repository on the hub."""
+    is_id = isinstance(source, str) and HUB_ID.fullmatch(source)
+    if is_id and not Path(source).exists():
+        return str(source)
+    return model_folder(source)
+
+
+def _check_weights(folder: Path) -> None:
+    """Check that weight files are whole: their headers say how long they must be."""
+    from safetensors import SafetensorError, safe_open
+
+    index_file = folder / "model.safetensors.index.json"
+    files = [folder / "model.safetensors"]
+    if not files[0].is_file() and index_file.is_file():
+        names = set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values())
+        files = [folder / name for name in sorted(names)]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"There are no weights in '{folder}': {file.name} is missing.")
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"The weights '{file}' are damaged or cut short: {error}.") from error
+
+
+def _no_folder(given: str, folder: Path) -> str:
+    if folder.is_file():
+        return f"{given!r} is a file. Give the folder that holds config.json."
+    if HUB_ID.fullmatch(given):
+        name = given.split("/")[1]
+        return (
+            f"There is no folder {given!r}. If you mean the repository of that name on the hub, "
+            f"download it first: hf download {given} --local-dir {name}"
+        )
+    return f"There is no folder {given!r}."
+
+
+def _no_model(folder: Path) -> str:
+    text = f"There is no model in the folder '{folder}': config.json is missing."
+    if (folder / "checkpoints").is_dir():
+        return (
+            f"{text} A training run in it has checkpoints but has published nothing yet; let it go "
+            f"on with: genmodels train lm --resume {folder}"
+        )
+    below = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if below:
+        return f"{text} Did you mean '{folder / below[0]}'?"
+    return text
+
+
+def _cannot_load(source: str | Path, place: str | Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if isinstance(place, Path):
+        if "trust_remote_code" in reason:
+            return (
+                f"The model in '{place}' is of a type that only its own code knows, and code from "
+                "a model folder is never run here. Load it in Python with trust_remote_code=True "
+                "if you trust it."
+            )
+        return f"The model in '{place}' cannot be loaded: {reason}"
+    return (
+        f"There is no folder {str(source)!r}, and the hub does not give a model of that name: "
+        f"{reason.rstrip('.')}. Give a folder, or check the name, the network and HF_HUB_OFFLINE."
+    )
