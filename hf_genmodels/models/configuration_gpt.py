@@ -119,11 +119,11 @@ class GenGPTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)  # sets fields that came under GPT-2's names
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
-        super().__post_init__(**kwargs)
 
     @property
     def head_dim(self) -> int:

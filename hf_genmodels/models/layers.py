@@ -10,15 +10,49 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import Cache, PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
+class _RMSNormFunction(torch.autograd.Function):
+    """Half the passes over memory of what autograd makes of the formula; torch has no CPU kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, eps: float) -> torch.Tensor:
+        mean_square = torch.linalg.vecdot(states, states).div_(states.shape[-1])
+        inverse = mean_square.add_(eps).rsqrt_().unsqueeze(-1)
+        normed = states * inverse
+        ctx.save_for_backward(normed, inverse)
+        return normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        normed, inverse = ctx.saved_tensors
+        along = torch.linalg.vecdot(grad, normed).div_(grad.shape[-1]).unsqueeze(-1)
+        return torch.addcmul(grad, normed, along, value=-1).mul_(inverse), None
+
+
+def rms_norm(states: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return x / sqrt(mean(x^2) + eps) over the last dimension, computed in fp32."""
+    return _RMSNormFunction.apply(states.float(), eps).to(states.dtype)
+
+
+class RMSNorm(nn.RMSNorm):
+    """`torch.nn.RMSNorm` on [`rms_norm`]: the same parameters, names and results."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Normalise the last dimension of (..., D)."""
+        normed = rms_norm(states, self.eps)
+        return normed if self.weight is None else normed * self.weight
+
+
 def build_norm(config: PreTrainedConfig) -> nn.Module:
     """Return the norm over `hidden_size` that the configuration names."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(
+        return RMSNorm(
             config.hidden_size, eps=config.norm_eps, elementwise_affine=config.norm_affine
         )
     return nn.LayerNorm(
@@ -77,15 +111,20 @@ class RotaryPositions(nn.Module):
         super().__init__()
         self.dim = dim
         self.theta = theta
-        self.register_buffer("inverse_frequencies", self.make_frequencies(), persistent=False)
 
-    def make_frequencies(self) -> torch.Tensor:
+    def make_frequencies(self, device: torch.device | None = None) -> torch.Tensor:
         """Return the frequency of each pair of channels, shape (dim / 2,)."""
-        return self.theta ** (-torch.arange(0, self.dim, 2, dtype=torch.float) / self.dim)
+        channels = torch.arange(0, self.dim, 2, dtype=torch.float, device=device)
+        return self.theta ** (-channels / self.dim)
 
     def forward(self, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cosine and sine of every angle, each (B, 1, T, dim), in fp32."""
-        angles = position_ids[:, None, :, None].float() * self.inverse_frequencies.float()
+        """Return cosine and sine of every angle, each (B, 1, T, dim), in fp32.
+
+        The frequencies are computed afresh: as a buffer they would be rounded with a model that is
+        cast to bf16, and far positions would get wrong angles.
+        """
+        frequencies = self.make_frequencies(position_ids.device)
+        angles = position_ids[:, None, :, None].float() * frequencies
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 
@@ -148,9 +187,7 @@ class SelfAttention(nn.Module):
         has_value_embedding: Whether a token's value embedding is mixed into its values.
     """
 
-    def __init__(
-        self, config: PreTrainedConfig, layer_idx: int, has_value_embedding: bool = False
-    ):
+    def __init__(self, config: PreTrainedConfig, layer_idx: int, has_value_embedding: bool = False):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
@@ -194,11 +231,13 @@ class SelfAttention(nn.Module):
         key = self.k_proj(hidden_states).view(heads).transpose(1, 2)  # (B, K, T, C)
         value = self.v_proj(hidden_states)  # (B, T, K * C)
         if value_embedding is not None:
+            value_embedding = value_embedding.to(value.dtype)  # differs under autocast
             value = self.value_mix[0] * value + self.value_mix[1] * value_embedding
         value = value.view(heads).transpose(1, 2)
 
         if self.config.qk_norm:
-            query, key = (F.rms_norm(states, (self.head_dim,)) for states in (query, key))
+            query = rms_norm(query, self.config.norm_eps)
+            key = rms_norm(key, self.config.norm_eps)
         if rotary is not None:
             query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
         if past_key_values is not None:

@@ -34,6 +34,8 @@ def linear_cross_entropy(
     Returns:
         The summed loss, a scalar in fp32. Its gradient can be taken once.
     """
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
@@ -62,7 +64,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=torch.float) if wants_weight else None
         loss = torch.zeros((), dtype=torch.float, device=hidden.device)
 
-        rows = min(_rows_per_chunk(hidden, weight), len(targets))
+        rows = max(1, min(_rows_per_chunk(hidden, weight), len(targets)))
         buffer = hidden.new_empty(rows, weight.shape[0])  # one for all chunks: no page is new twice
         for start in range(0, len(targets), rows):
             chunk = slice(start, min(start + rows, len(targets)))

@@ -14,12 +14,17 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Cache, DynamicCache, GenerationMixin, GPT2LMHeadModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import (
+    create_causal_mask,
+    find_packed_sequence_indices,
+    packed_sequence_mask_function,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt import GenGPTConfig
@@ -94,8 +99,6 @@ class GenGPTPreTrainedModel(PreTrainedModel):
             init.constant_(module.value_mix, 0.5)
         elif isinstance(module, SinusoidalPositions):
             init.copy_(module.table, module.make_table())
-        elif isinstance(module, RotaryPositions):
-            init.copy_(module.inverse_frequencies, module.make_frequencies())
         elif isinstance(module, GenGPTModel) and config.embedding_init_range is not None:
             init.normal_(module.embed_tokens.weight, mean=0.0, std=config.embedding_init_range)
         elif (
@@ -104,6 +107,35 @@ class GenGPTPreTrainedModel(PreTrainedModel):
             and not config.tie_word_embeddings
         ):
             init.zeros_(module.lm_head.weight)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Resize the token embedding, the head and the value embeddings to a new vocabulary.
+
+        Args:
+            new_num_tokens: New size of the vocabulary. `None`: as it is.
+            pad_to_multiple_of: Round the size up to a multiple of this.
+            mean_resizing: Draw new rows from the normal distribution of the old ones, instead of
+                from the initial distribution.
+
+        Returns:
+            The token embedding.
+        """
+        embedding = super().resize_token_embeddings(
+            new_num_tokens, pad_to_multiple_of, mean_resizing
+        )
+        tables = self.base_model.value_embeddings
+        for index, table in enumerate(tables):
+            if table.num_embeddings != embedding.num_embeddings:
+                resized = self._get_resized_embeddings(
+                    table, embedding.num_embeddings, mean_resizing=mean_resizing
+                )
+                tables[index] = resized.requires_grad_(table.weight.requires_grad)
+        return embedding
 
 
 class GenGPTModel(GenGPTPreTrainedModel):
@@ -135,6 +167,8 @@ class GenGPTModel(GenGPTPreTrainedModel):
         self.final_norm = build_norm(config)
         self.gradient_checkpointing = False
         self.post_init()
+        if self.value_embeddings:  # whole rows are mixed into the values of all heads
+            self._tp_plan = {k: style for k, style in self._tp_plan.items() if ".attn." not in k}
 
     @merge_with_config_defaults
     @capture_outputs
@@ -151,7 +185,8 @@ class GenGPTModel(GenGPTPreTrainedModel):
         """Compute the last hidden states.
 
         Several documents can be packed into one row: give `position_ids` that start again at 0 with
-        each document, and no `attention_mask`; no document then sees another.
+        each document; no document then sees another. Flash attention needs `attention_mask=None`
+        for that.
 
         Args:
             input_ids: Token ids, (B, T).
@@ -159,7 +194,8 @@ class GenGPTModel(GenGPTPreTrainedModel):
             position_ids: Position of each token in its document, (B, T). Left-padded rows need
                 them; `generate` makes them.
             past_key_values: Keys and values of earlier tokens.
-            inputs_embeds: Embeddings instead of `input_ids`, (B, T, D).
+            inputs_embeds: Embeddings instead of `input_ids`, (B, T, D); beside them if the model has
+                value embeddings, which are looked up by token.
             use_cache: Whether to return keys and values.
             **kwargs: Passed to the attention implementation.
 
@@ -167,36 +203,28 @@ class GenGPTModel(GenGPTPreTrainedModel):
             The hidden states (B, T, D) after the last norm, and the cache.
 
         Raises:
-            ValueError: If both or none of `input_ids` and `inputs_embeds` are given, if value
-                embeddings lack `input_ids`, or if the sequence is too long for its positions.
+            ValueError: If `input_ids` and `inputs_embeds` are not given as described, or if a
+                position is beyond the last.
         """
-        if (input_ids is None) == (inputs_embeds is None):
+        if self.value_embeddings:
+            if input_ids is None:
+                raise ValueError(
+                    "This model has value embeddings, which are looked up by token: it needs "
+                    "input_ids, with or without inputs_embeds."
+                )
+        elif (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds, not both and not none.")
-        if self.value_embeddings and input_ids is None:
-            raise ValueError(
-                "This model has value embeddings, which are looked up by token: it needs "
-                "input_ids, not inputs_embeds."
-            )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
 
-        # A cache that begins here holds no earlier token: the mask is that of a plain forward pass,
-        # in which packed documents are told apart by their positions.
-        mask_cache = past_key_values
+        # Made before the cache that begins here, which would hide packed documents from the mask.
+        mask = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
             position_ids = (position_ids + past_length).unsqueeze(0)
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=mask_cache,
-            position_ids=position_ids,
-        )
-
         hidden_states, rotary = self._embed_positions(inputs_embeds, position_ids)
         hidden_states = F.dropout(hidden_states, self.config.embedding_dropout, self.training)
         values = [None] * (len(self.layers) - len(self.value_embeddings))
@@ -216,18 +244,49 @@ class GenGPTModel(GenGPTPreTrainedModel):
             past_key_values=past_key_values if use_cache else None,
         )
 
+    def _make_mask(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+    ) -> Any:
+        """Return what the attention implementation wants, hiding later tokens and other documents.
+
+        `create_causal_mask` finds packed documents by their positions only if there is no padding
+        mask; with one they are found here.
+        """
+        same_document = None
+        is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
+        if is_padding_mask and position_ids is not None and past_key_values is None:
+            rows = position_ids.expand(inputs_embeds.shape[0], -1)
+            documents = find_packed_sequence_indices(rows)
+            if documents is not None:
+                same_document = packed_sequence_mask_function(documents)
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            and_mask_function=same_document,
+        )
+
     def _embed_positions(
         self, inputs_embeds: torch.Tensor, position_ids: torch.LongTensor
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
         """Return the input with its positions, and the rotary angles if positions are rotary."""
         if self.rotary is not None:
             return inputs_embeds, self.rotary(position_ids)
-        if inputs_embeds.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(
-                f"A sequence of {inputs_embeds.shape[1]} tokens is longer than "
-                f"max_position_embeddings={self.config.max_position_embeddings}. Shorten it, or "
-                "train with position_embedding: rotary."
-            )
+        limit = self.config.max_position_embeddings
+        # Elsewhere than on the CPU the look would make the host wait for the device.
+        if position_ids.device.type == "cpu" and not is_tracing(position_ids):
+            length = int(position_ids.max()) + 1
+            if length > limit:
+                raise ValueError(
+                    f"A text of {length} tokens is longer than max_position_embeddings={limit}. "
+                    "Shorten it, or train with position_embedding: rotary."
+                )
         return inputs_embeds + self.embed_positions(position_ids).to(inputs_embeds.dtype), None
 
 
@@ -264,7 +323,11 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             ValueError: If the checkpoint uses a variant of attention that this model does not have.
         """
         source = GPT2LMHeadModel.from_pretrained(dir_or_id, **kwargs)
-        config = cls.config_class(**fields_from_gpt2(source.config), dtype=source.dtype)
+        config = cls.config_class(
+            **fields_from_gpt2(source.config),
+            dtype=source.dtype,
+            attn_implementation=source.config._attn_implementation,
+        )
         model = cls(config).to(source.dtype)
         model.load_state_dict(weights_from_gpt2(source.state_dict(), config.num_hidden_layers))
         model.tie_weights()
@@ -344,6 +407,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         head = self.lm_head
         return (
             type(head) is nn.Linear
+            and "forward" not in vars(head)
             and type(head.weight) is nn.Parameter
             and not head._forward_hooks
             and not head._forward_pre_hooks
