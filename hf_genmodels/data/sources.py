@@ -1,0 +1,336 @@
+"""Where text comes from: local files and hub datasets, read in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hf_genmodels.data import text_files
+from hf_genmodels.data.columns import choose_column, field, root
+from hf_genmodels.errors import UserError, require_extra, suggest
+
+SampleBy = Literal["document", "paragraph", "line"]
+PIECE_CHARACTERS = 1 << 16
+MAX_PIECE_CHARACTERS = 1 << 24
+_SAMPLE_ROWS = 100
+_CUT = re.compile(r"(?<=\S)(?=[ \t\n])")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of one document's text.
+
+    Attributes:
+        text: The text, never empty.
+        last: True when the document ends here.
+    """
+
+    text: str
+    last: bool
+
+
+def cut(chunks: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[Piece]:
+    """Cut one document where GPT-2's pre-tokenisation has a boundary anyway.
+
+    A cut is made right before a blank, tab or line feed that follows a character which is not white
+    space. No token of a byte-level BPE with such pre-tokenisation crosses it, so the ids of the
+    pieces are the ids of the whole. A stretch of 16 million characters without any white space is
+    cut where it stands.
+
+    Args:
+        chunks: The document in stretches of any length.
+        size: Length in characters from which on a piece ends at the next possible place.
+
+    Yields:
+        The pieces in order, the last one marked; none for an empty document.
+    """
+    rest, searched = "", size
+    for chunk in chunks:
+        rest += chunk
+        start = 0
+        while len(rest) - start > size:
+            place = _CUT.search(rest, max(start + size, searched))
+            if place:
+                end = place.start()
+            elif len(rest) - start > MAX_PIECE_CHARACTERS:
+                end = start + MAX_PIECE_CHARACTERS
+            else:
+                break
+            yield Piece(rest[start:end], last=False)
+            start = searched = end
+        rest = rest[start:]
+        searched = max(size, len(rest) - 1)
+    if rest:
+        yield Piece(rest, last=True)
+
+
+@dataclass
+class TextSource:
+    """Text from local files or from a hub dataset.
+
+    Attributes:
+        dataset_name: Name of a hub dataset, or a local folder that `datasets.load_dataset` reads.
+        dataset_config_name: Name of the dataset's configuration, if it has several.
+        split: Split of the dataset.
+        files: Local files of one format (.txt .text .md, .jsonl .json, .csv .tsv, .parquet);
+            patterns such as ``"data/*.txt"`` are allowed.
+        text_column: Column that holds the text; a field inside another is named by its path, as in
+            ``translation.en``. None: ``text`` if there is one, or the only column with text.
+        sample_by: What a document is in a text file: the whole file (``document``), a
+            ``paragraph`` (blank lines between) or a ``line``.
+        streaming: Read a hub dataset over the network instead of downloading it first.
+    """
+
+    dataset_name: str | None = None
+    dataset_config_name: str | None = None
+    split: str = "train"
+    files: Sequence[str | Path] = ()
+    text_column: str | None = None
+    sample_by: SampleBy = "document"
+    streaming: bool = False
+    _dataset_column: str | None = dataclass_field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    def check(self) -> None:
+        """Find mistakes before any work: cheap, reads the beginning of each file.
+
+        Raises:
+            UserError: If the options contradict each other; a file is missing, empty, binary, not
+                UTF-8, of an unknown format; or there is no such dataset or column.
+        """
+        self._check_options()
+        if self.files:
+            self._check_files()
+        else:
+            self._column()
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read all documents in constant memory, in order, cut into pieces (see `cut`).
+
+        Empty documents are left out. Text files are decoded as UTF-8, and all kinds of line ends
+        become line feeds.
+        Surrogate code points that have lost their partner, which JSON can hold, become U+FFFD.
+
+        Raises:
+            UserError: As `check`, and when something further in cannot be read or there is no text.
+        """
+        self.check()
+        empty = True
+        for document in self._documents():
+            for piece in cut(document):
+                empty = False
+                yield piece
+        if empty:
+            raise UserError(f"There is no text in {self._name()}.")
+
+    def texts(self) -> Iterator[str]:
+        """Yield the text of all pieces, as tokenizer training wants it."""
+        return (piece.text for piece in self.pieces())
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the content and over what decides how it is read.
+
+        The names of local files do not matter, their bytes and order do.
+        """
+        self.check()
+        content: dict[str, Any] = {"sample_by": self.sample_by, "column": self._column()}
+        if self.files:
+            content["format"] = self._format()
+            content["files"] = [text_files.digest(file) for file in self._files()]
+        else:
+            content["dataset"] = [self.dataset_name, self.dataset_config_name, self.split]
+            content["builder"] = self._builder().hash
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def size_in_bytes(self) -> int | None:
+        """Return about how many bytes of text there are, or None if that is not known.
+
+        Exact for text files in UTF-8; the share that text has in tables is estimated from their
+        first rows.
+        """
+        if not self.files:
+            return None
+        files = self._files()
+        if self._format() == "text":
+            return sum(file.stat().st_size for file in files)
+        return round(sum(self._text_share(file) * file.stat().st_size for file in files)) or None
+
+    def _check_options(self) -> None:
+        if bool(self.files) == bool(self.dataset_name):
+            given = "both were given" if self.files else "neither was given"
+            raise UserError(
+                f"Text comes either from files (--train_file) or from a dataset (--dataset_name): "
+                f"{given}."
+            )
+        if self.sample_by not in get_args(SampleBy):
+            raise UserError(
+                f"sample_by={self.sample_by!r} is not known. "
+                f"{suggest(self.sample_by, get_args(SampleBy))}"
+                f"Allowed: {', '.join(get_args(SampleBy))}."
+            )
+        if isinstance(self.files, str):
+            raise UserError(f"files must be a list of file names, not the string {self.files!r}.")
+        if self.dataset_name and Path(self.dataset_name).expanduser().is_file():
+            raise UserError(
+                f"{self.dataset_name!r} is a file, and --dataset_name wants the name of a dataset. "
+                "Give files with --train_file."
+            )
+
+    def _check_files(self) -> None:
+        files, file_format = self._files(), self._format()
+        for file in files:
+            text_files.check_file(file, file_format)
+        if file_format == "text":
+            if self.text_column is not None:
+                raise UserError(
+                    f"text_column={self.text_column!r} was given, but '{files[0]}' is plain text "
+                    "and has no columns. Leave it out."
+                )
+            return
+        if self.sample_by != "document":
+            raise UserError(
+                f"sample_by={self.sample_by!r} is for text files; in '{files[0]}' each row is a "
+                "document. Leave it out."
+            )
+        for file in files:
+            self._file_column(file)
+
+    def _files(self) -> list[Path]:
+        return text_files.expand_files(self.files)
+
+    def _format(self) -> str:
+        return text_files.common_format(self._files())
+
+    def _name(self) -> str:
+        if self.files:
+            names = [f"'{name}'" for name in self.files]
+            return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        return f"the split {self.split!r} of the dataset {self.dataset_name!r}"
+
+    def _column(self) -> str | None:
+        if self.files:
+            return None if self._format() == "text" else self._file_column(self._files()[0])
+        if self._dataset_column is None:
+            with _dataset_errors(str(self.dataset_name)):
+                dataset = self._load(streaming=True)
+                sample = (
+                    [dataset.features] if dataset.features else list(dataset.take(_SAMPLE_ROWS))
+                )
+            sample = [_example(row) for row in sample]
+            self._dataset_column = choose_column(sample, self.text_column, self._name())
+        return self._dataset_column
+
+    def _file_column(self, file: Path) -> str:
+        return choose_column(self._sample(file), self.text_column, f"the file '{file}'")
+
+    def _sample(self, file: Path) -> list[dict[str, Any]]:
+        return list(itertools.islice(text_files.rows(file, self._format()), _SAMPLE_ROWS))
+
+    def _text_share(self, file: Path) -> float:
+        sample, column = self._sample(file), self._file_column(file)
+        text = sum(len(str(field(row, column) or "").encode("utf-8", "replace")) for row in sample)
+        whole = sum(
+            len(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+            for row in sample
+        )
+        return text / max(whole, 1)
+
+    def _documents(self) -> Iterator[Iterable[str]]:
+        """Yield each document as an iterable of stretches of its text."""
+        if not self.files:
+            yield from self._rows_text(self._dataset_rows(), self._name())
+            return
+        for file in self._files():
+            if self._format() != "text":
+                column = self._file_column(file)
+                names = self._sample(file)[0]
+                table = text_files.rows(file, self._format(), root(column, names))
+                yield from self._rows_text(table, f"'{file}'", column)
+            elif self.sample_by == "document":
+                yield text_files.text_chunks(file)
+            elif self.sample_by == "line":
+                yield from ([line] for line in text_files.text_lines(file) if line.strip())
+            else:
+                yield from _paragraphs(text_files.text_lines(file))
+
+    def _rows_text(
+        self, table: Iterable[Mapping[str, Any]], where: str, column: str | None = None
+    ) -> Iterator[list[str]]:
+        column = column or str(self._column())
+        for number, row in enumerate(table, start=1):
+            value = field(row, column)
+            if value is not None and not isinstance(value, str):
+                raise UserError(
+                    f"Row {number} of {where} holds {type(value).__name__} in the column "
+                    f"{column!r}, not text."
+                )
+            yield [_without_surrogates(value or "")]
+
+    def _builder(self) -> Any:
+        datasets = require_extra("datasets", "train")
+        with _dataset_errors(str(self.dataset_name)):
+            return datasets.load_dataset_builder(self.dataset_name, self.dataset_config_name)
+
+    def _load(self, streaming: bool) -> Any:
+        datasets = require_extra("datasets", "train")
+        return datasets.load_dataset(
+            self.dataset_name, self.dataset_config_name, split=self.split, streaming=streaming
+        )
+
+    def _dataset_rows(self) -> Iterator[Mapping[str, Any]]:
+        column = str(self._column())
+        with _dataset_errors(str(self.dataset_name)):
+            dataset = self._load(self.streaming)
+            names = dataset.column_names
+            yield from dataset.select_columns([root(column, names)]) if names else dataset
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[Iterable[str]]:
+    for blank, group in itertools.groupby(lines, key=lambda line: not line.strip()):
+        if not blank:
+            yield (line if first else f"\n{line}" for first, line in _mark_first(group))
+
+
+def _mark_first(items: Iterable[str]) -> Iterator[tuple[bool, str]]:
+    return zip(itertools.chain([True], itertools.repeat(False)), items, strict=False)
+
+
+def _example(features: Any) -> Any:
+    """Turn the types of a dataset's columns into a row of such types; values stay as they are."""
+    if isinstance(features, Mapping):
+        return {name: _example(feature) for name, feature in features.items()}
+    return "" if getattr(features, "dtype", None) in ("string", "large_string") else features
+
+
+def _without_surrogates(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+@contextmanager
+def _dataset_errors(name: str) -> Iterator[None]:
+    """Turn what `datasets` raises for a wrong name, configuration or split into a UserError."""
+    datasets = require_extra("datasets", "train")
+    try:
+        yield
+    except UserError:
+        raise
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"The dataset {name!r} cannot be loaded: {reason} "
+            "Check --dataset_name, --dataset_config_name and the split; files on this machine are "
+            "given with --train_file."
+        ) from error
