@@ -139,7 +139,11 @@ def validation_loader(
     return _loader(padded, num_workers, batch_sampler=batches)
 
 
-def _loader(dataset: PackedWindows | PaddedWindows, num_workers: int, batch_sampler) -> DataLoader:
+def _loader(
+    dataset: PackedWindows | PaddedWindows,
+    num_workers: int,
+    batch_sampler: Sampler[list[tuple[int, int]]] | list[list[int]],
+) -> DataLoader:
     if num_workers > 0:
         # Forked workers never tokenise: without this the tokenizers library warns at every fork.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 # Pieces of text that are tokenised together.
 _GROUP = 16
 _SAMPLE_ROWS = 100
-_FRESH = {"epoch": 0, "reader": None, "block": 0, "taken": 0, "windows": 0, "tokens": []}
+_FRESH: dict[str, Any] = {
+    "epoch": 0,
+    "reader": None,
+    "block": 0,
+    "taken": 0,
+    "windows": 0,
+    "tokens": [],
+}
 
 
 class _Reader(Protocol):
@@ -233,6 +240,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
         An item is a piece, or a whole document if documents are shuffled.
         """
         buffer = self._settings["shuffle_buffer"]
+        items: Iterator[list[Piece]]
         items = _documents(pieces) if buffer else ([piece] for piece in pieces)
         while block := list(islice(items, buffer or _GROUP)):
             if buffer:
@@ -274,7 +282,7 @@ _NO_WORKERS = (
 )
 
 
-def _documents(pieces: Iterator[Piece]) -> Iterator[Sequence[Piece]]:
+def _documents(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
     """Gather the pieces of each document."""
     document: list[Piece] = []
     for piece in pieces:
