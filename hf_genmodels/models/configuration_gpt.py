@@ -4,6 +4,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary")
 NORMS = ("layernorm", "rmsnorm")
@@ -177,7 +178,11 @@ class GenGPTConfig(PreTrainedConfig):
         Raises:
             ValueError: With the field, its value and what would be allowed.
         """
-        for name, allowed in (("position_embedding", POSITION_EMBEDDINGS), ("norm", NORMS)):
+        for name, allowed in (
+            ("position_embedding", POSITION_EMBEDDINGS),
+            ("norm", NORMS),
+            ("hidden_act", sorted(ACT2FN)),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is unknown. Choose from: {', '.join(allowed)}."
