@@ -26,8 +26,8 @@ NETWORK_EVENTS = {
 class PackageBlocker(importlib.abc.MetaPathFinder):
     """Refuses to import our package."""
 
-    def find_spec(self, fullname, path=None, target=None):
-        """Raise for our package; leave everything else to others."""
+    def find_spec(self, fullname, *_):
+        """Raise for our package; leave all others to the next finder."""
         if fullname.split(".")[0] == PACKAGE:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 

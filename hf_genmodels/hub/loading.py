@@ -31,6 +31,9 @@ def model_folder(path: str | Path) -> Path:
     if not folder.is_dir():
         raise UserError(_no_folder(str(path), folder))
     finish_publishing(folder)
+    if is_checkpoint(folder):
+        model_folder(run_folder(folder))
+        return folder
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise UserError(_no_model(folder))
@@ -46,13 +49,24 @@ def model_folder(path: str | Path) -> Path:
     return folder
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder is a training state, `OUT/checkpoints/step-...`."""
+    return (folder / "state.json").is_file() and not (folder / "config.json").is_file()
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """Return the output folder that a training state belongs to."""
+    return checkpoint.resolve().parent.parent
+
+
 def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
     """Load a causal language model without running code from its folder.
 
     Model types of this package load through its own classes, those of transformers through theirs.
 
     Args:
-        source: A folder, or the name of a repository on the hub.
+        source: A folder, a checkpoint of a run (its weights as they are trained, not their
+            average), or the name of a repository on the hub.
         **kwargs: Passed to `from_pretrained`, such as `dtype`.
 
     Returns:
@@ -65,6 +79,8 @@ def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     place = _place(source)
+    if isinstance(place, Path) and is_checkpoint(place):
+        return _load_checkpoint(place)
     try:
         with no_progress_bars():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -96,7 +112,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
     place = _place(source)
     if isinstance(place, Path):
-        return saving.load_tokenizer(place)
+        return saving.load_tokenizer(run_folder(place) if is_checkpoint(place) else place)
     try:
         return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -111,6 +127,27 @@ def _place(source: str | Path) -> str | Path:
     return model_folder(source)
 
 
+def _load_checkpoint(folder: Path) -> PreTrainedModel:
+    """Load the weights of a training state into the model that its run publishes."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+        weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
+        config = AutoConfig.from_pretrained(run_folder(folder), trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(weights)
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"The checkpoint '{folder}' is damaged or of another run: {' '.join(str(error).split())}"
+        ) from error
+    return model.eval()
+
+
 def _check_weights(folder: Path) -> None:
     """Check that weight files are whole: their headers say how long they must be."""
     from safetensors import SafetensorError, safe_open
@@ -118,8 +155,11 @@ def _check_weights(folder: Path) -> None:
     index_file = folder / "model.safetensors.index.json"
     files = [folder / "model.safetensors"]
     if not files[0].is_file() and index_file.is_file():
-        names = set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values())
-        files = [folder / name for name in sorted(names)]
+        try:
+            names = set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError) as error:
+            raise UserError(f"'{index_file}' is damaged: {error}.") from error
+        files = [folder / Path(name).name for name in sorted(names)]
     for file in files:
         if not file.is_file():
             raise UserError(f"There are no weights in '{folder}': {file.name} is missing.")

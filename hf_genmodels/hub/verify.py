@@ -94,7 +94,7 @@ def verify_folder(
     token_ids = fixed_tokens(loaded)
     logits = reference_logits(loaded, token_ids)
     with tempfile.TemporaryDirectory(prefix="hf_genmodels-verify-") as scratch:
-        request = _request(folder, loaded, token_ids, Path(scratch))
+        request = _request(folder, token_ids, Path(scratch))
         report, warnings = _run(folder, request, Path(scratch), timeout)
         _compare_tokenizer(folder, tokenizer, report)
         _compare_logits(folder, logits, load_file(request["logits_file"])["logits"])
@@ -135,9 +135,7 @@ def reference_logits(model: PreTrainedModel, token_ids: torch.Tensor) -> torch.T
         return model(token_ids).logits
 
 
-def _request(
-    folder: Path, model: PreTrainedModel, token_ids: torch.Tensor, scratch: Path
-) -> dict[str, Any]:
+def _request(folder: Path, token_ids: torch.Tensor, scratch: Path) -> dict[str, Any]:
     import torch
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
