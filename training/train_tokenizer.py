@@ -8,7 +8,6 @@ genmodels tokenizer report my-tokenizer --files held-out.txt
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -21,7 +20,7 @@ from jsonargparse import ArgumentParser, Namespace
 from transformers import PreTrainedTokenizerFast
 
 from hf_genmodels.data.sources import SampleBy, TextSource
-from hf_genmodels.errors import UserError
+from hf_genmodels.errors import UserError, suggest
 from hf_genmodels.tokenization import report as reports
 from hf_genmodels.tokenization.bpe import (
     EOS_TOKEN,
@@ -36,7 +35,7 @@ from hf_genmodels.tokenization.saving import check_output_folder, load_tokenizer
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `train` needs; the fields are the flags of the command.
+    """The text to learn from, the kind of tokenizer, and where it goes.
 
     Attributes:
         output_dir: Folder for the tokenizer.
@@ -242,19 +241,14 @@ def report(
 
 
 class _Parser(ArgumentParser):
-    """A parser that suggests the flag that was probably meant."""
+    """A parser that suggests the flag that was probably meant, out of ``words``."""
+
+    words: frozenset[str] = frozenset()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        match = re.search(r"(?:[Uu]nrecognized arguments?: |[Kk]ey ')(?:--)?([\w.-]+)", message)
+        match = re.search(r"(?:nrecognized arguments: --|option ')([\w-]+)", message)
         if match:
-            known = {
-                option.removeprefix("--")
-                for action in self._actions
-                for option in action.option_strings
-            }
-            close = difflib.get_close_matches(match.group(1).split(".")[-1], known, n=1)
-            if close:
-                message += f". Did you mean '--{close[0]}'?"
+            message = f"{message}. {suggest(match.group(1), sorted(self.words))}".rstrip()
         if not self.exit_on_error:
             super().error(message, ex)
         self.exit(
@@ -270,7 +264,7 @@ def _add_switch(parser: ArgumentParser, name: str, text: str) -> None:
     )
 
 
-def _train_parser() -> ArgumentParser:
+def _train_parser() -> _Parser:
     parser = _new_parser("Train a byte-level BPE tokenizer on files or a hub dataset.")
     parser.add_argument(
         "--train_file", nargs="+", type=str, default=[], metavar="FILE",
@@ -291,7 +285,7 @@ def _train_parser() -> ArgumentParser:
     return parser
 
 
-def _import_parser() -> ArgumentParser:
+def _import_parser() -> _Parser:
     parser = _new_parser("Make GPT-2's tokenizer from its two files.")
     parser.add_argument("vocab_file", type=str, help="GPT-2's vocab.json (or encoder.json).")
     parser.add_argument("merges_file", type=str, help="GPT-2's merges.txt (or vocab.bpe).")
@@ -305,14 +299,14 @@ def _import_parser() -> ArgumentParser:
     return parser
 
 
-def _inspect_parser() -> ArgumentParser:
+def _inspect_parser() -> _Parser:
     parser = _new_parser("Show the tokens and ids of a text.")
     parser.add_argument("tokenizer_dir", type=str, help="Folder with a tokenizer.")
     parser.add_argument("text", type=str, help="The text; - reads standard input.")
     return parser
 
 
-def _report_parser() -> ArgumentParser:
+def _report_parser() -> _Parser:
     parser = _new_parser("Measure how well a tokenizer compresses held-out text.")
     parser.add_argument("tokenizer_dir", type=str, help="Folder with a tokenizer.")
     lists = {
@@ -328,13 +322,13 @@ def _report_parser() -> ArgumentParser:
     return parser
 
 
-def _new_parser(description: str) -> ArgumentParser:
+def _new_parser(description: str) -> _Parser:
     parser = _Parser(description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with values for the flags.")
     return parser
 
 
-_VERBS: dict[str, tuple[Callable[[], ArgumentParser], str]] = {
+_VERBS: dict[str, tuple[Callable[[], _Parser], str]] = {
     "train": (_train_parser, "train a tokenizer on text"),
     "import-gpt2": (_import_parser, "make GPT-2's tokenizer from vocab.json and merges.txt"),
     "inspect": (_inspect_parser, "show the tokens and ids of a text"),
@@ -354,7 +348,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = _Parser(prog="genmodels tokenizer", description="Make and examine tokenizers.")
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, (build, text) in _VERBS.items():
-        commands.add_subcommand(name, build(), help=text)
+        command = build()
+        commands.add_subcommand(name, command, help=text)
+        command.words = frozenset(vars(command.get_defaults()))
+        parser.words |= command.words
     parsed = parser.parse_args(argv)
     values: Namespace = parsed[parsed.subcommand]
     arguments = {name: value for name, value in values.as_dict().items() if name != "config"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,61 +14,13 @@ from typing import Any, Literal, get_args
 
 from hf_genmodels.data import text_files
 from hf_genmodels.data.columns import choose_column, field, root
+from hf_genmodels.data.pieces import Piece, cut
 from hf_genmodels.errors import UserError, require_extra, suggest
 
+__all__ = ["Piece", "SampleBy", "TextSource", "cut"]
+
 SampleBy = Literal["document", "paragraph", "line"]
-PIECE_CHARACTERS = 1 << 16
-MAX_PIECE_CHARACTERS = 1 << 24
 _SAMPLE_ROWS = 100
-_CUT = re.compile(r"(?<=\S)(?=[ \t\n])")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of one document's text.
-
-    Attributes:
-        text: The text, never empty.
-        last: True when the document ends here.
-    """
-
-    text: str
-    last: bool
-
-
-def cut(chunks: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[Piece]:
-    """Cut one document where GPT-2's pre-tokenisation has a boundary anyway.
-
-    A cut is made right before a blank, tab or line feed that follows a character which is not white
-    space. No token of a byte-level BPE with such pre-tokenisation crosses it, so the ids of the
-    pieces are the ids of the whole. A stretch of 16 million characters without any white space is
-    cut where it stands.
-
-    Args:
-        chunks: The document in stretches of any length.
-        size: Length in characters from which on a piece ends at the next possible place.
-
-    Yields:
-        The pieces in order, the last one marked; none for an empty document.
-    """
-    rest, searched = "", size
-    for chunk in chunks:
-        rest += chunk
-        start = 0
-        while len(rest) - start > size:
-            place = _CUT.search(rest, max(start + size, searched))
-            if place:
-                end = place.start()
-            elif len(rest) - start > MAX_PIECE_CHARACTERS:
-                end = start + MAX_PIECE_CHARACTERS
-            else:
-                break
-            yield Piece(rest[start:end], last=False)
-            start = searched = end
-        rest = rest[start:]
-        searched = max(size, len(rest) - 1)
-    if rest:
-        yield Piece(rest, last=True)
 
 
 @dataclass
@@ -328,9 +279,9 @@ def _dataset_errors(name: str) -> Iterator[None]:
     except UserError:
         raise
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"The dataset {name!r} cannot be loaded: {reason} "
+            f"The dataset {name!r} cannot be loaded: {reason}. "
             "Check --dataset_name, --dataset_config_name and the split; files on this machine are "
             "given with --train_file."
         ) from error

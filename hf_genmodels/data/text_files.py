@@ -64,7 +64,8 @@ def expand_files(patterns: Sequence[str | Path]) -> list[Path]:
 
 def _missing(path: Path) -> str:
     if glob.has_magic(str(path)):
-        return f"No file matches the pattern {str(path)!r}. It is relative to {Path.cwd()}."
+        where = "" if path.is_absolute() else f" It is looked for in {Path.cwd()}."
+        return f"No file matches the pattern {str(path)!r}.{where}"
     folder = path.parent
     if not folder.is_dir():
         return f"The file {str(path)!r} does not exist, and neither does the folder '{folder}'."
