@@ -106,7 +106,13 @@ class _DatasetReader:
         self._dataset.set_epoch(epoch)
         self._dataset.load_state_dict(state or {})
         for row in self._dataset:
-            yield Piece(field(row, self._column) or "", last=True)
+            text = field(row, self._column) or ""
+            if not isinstance(text, str):
+                raise UserError(
+                    f"A row of the dataset holds {type(text).__name__} in the column "
+                    f"{self._column!r}, not text."
+                )
+            yield Piece(text, last=True)
 
     def state(self) -> dict[str, Any]:
         return self._dataset.state_dict()

@@ -24,6 +24,7 @@ from hf_genmodels.data.cache import (
     cache_fingerprint,
     default_cache_dir,
 )
+from hf_genmodels.data.sources import TextSource
 from hf_genmodels.errors import UserError
 
 EOS_ID = 256
@@ -132,6 +133,36 @@ def test_fingerprint_changes_with_text_and_tokenizer(byte_tokenizer, memory_sour
         cache_fingerprint(memory_source(["a"]), tokenizer, max_documents=1),
     }
     assert len(prints) == 4
+
+
+def test_fingerprint_follows_content_and_not_file_names(byte_tokenizer, tmp_path):
+    def fingerprint(name, rows, **options):
+        file = tmp_path / name
+        file.write_text(rows)
+        return cache_fingerprint(TextSource(files=[str(file)], **options), byte_tokenizer())
+
+    text, rows = "one\n\ntwo\n", '{"a": "x", "b": "y"}\n'
+    first = fingerprint("first.txt", text)
+    assert fingerprint("second.txt", text) == first
+    others = {
+        fingerprint("first.txt", text + "three"),
+        fingerprint("first.txt", text, sample_by="line"),
+        fingerprint("rows.jsonl", rows, text_column="a"),
+        fingerprint("rows.jsonl", rows, text_column="b"),
+    }
+    assert len(others - {first}) == 4
+
+
+def test_a_text_file_in_pieces_gives_the_ids_of_the_whole(byte_tokenizer, tmp_path, monkeypatch):
+    text = "It is a truth universally acknowledged,\n\n  that é 漢字 🙂 " * 300
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.setattr("hf_genmodels.data.tokenizing._BATCH_CHARACTERS", 1)
+    tokenizer = byte_tokenizer()
+    cache = build_token_cache(TextSource(files=[str(file)]), tokenizer, tmp_path / "cache")
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert cache.tokens.tolist() == [*whole, EOS_ID]
+    assert cache.num_bytes == len(text.encode())
 
 
 def test_fingerprint_is_the_same_in_another_process(byte_tokenizer, memory_source, tmp_path):
