@@ -1,0 +1,1 @@
+"""Divergences between the n-gram distributions of two collections of texts."""

@@ -1,0 +1,1 @@
+"""Perplexity and bits per byte of a causal language model on given text."""
