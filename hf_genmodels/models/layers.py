@@ -160,7 +160,8 @@ def eager_attention_forward(
         query: (B, H, T, C).
         key: (B, K, S, C).
         value: (B, K, S, C).
-        attention_mask: Additive mask that broadcasts to (B, H, T, S), or `None`.
+        attention_mask: Mask that broadcasts to (B, H, T, S), additive or true where a token may be
+            seen, or `None`.
         scaling: Factor of the scores.
         dropout: Probability of dropping an attention weight.
         **kwargs: Options of other attention implementations, not used here.
@@ -171,11 +172,17 @@ def eager_attention_forward(
     key = repeat_key_value_heads(key, module.num_key_value_groups)
     value = repeat_key_value_heads(value, module.num_key_value_groups)
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     weights = F.softmax(scores, dim=-1, dtype=torch.float).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class ResidualLinear(nn.Linear):
+    """A projection into the residual stream, which has initial weights of its own."""
 
 
 class SelfAttention(nn.Module):
@@ -200,7 +207,7 @@ class SelfAttention(nn.Module):
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.use_bias)
         self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.use_bias)
         self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.use_bias)
-        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.use_bias)
+        self.o_proj = ResidualLinear(query_size, config.hidden_size, bias=config.use_bias)
         self.value_mix = nn.Parameter(torch.full((2,), 0.5)) if has_value_embedding else None
 
     def forward(
@@ -265,7 +272,7 @@ class MLP(nn.Module):
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
-        self.down_proj = nn.Linear(
+        self.down_proj = ResidualLinear(
             config.intermediate_size, config.hidden_size, bias=config.use_bias
         )
         self.activation = activation_function(config.hidden_act)

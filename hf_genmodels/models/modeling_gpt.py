@@ -29,7 +29,14 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt import GenGPTConfig
 from .convert_gpt2 import fields_from_gpt2, weights_from_gpt2
-from .layers import MLP, RotaryPositions, SelfAttention, SinusoidalPositions, build_norm
+from .layers import (
+    MLP,
+    ResidualLinear,
+    RotaryPositions,
+    SelfAttention,
+    SinusoidalPositions,
+    build_norm,
+)
 from .linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 
 
@@ -85,28 +92,30 @@ class GenGPTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module as GPT-2 does, section 2.3 of the paper."""
+        """Initialise one module as GPT-2 does, section 2.3 of the paper.
+
+        Only modules with tensors of their own come here: transformers passes over all others if
+        they are not from its own code.
+        """
         super()._init_weights(module)
         config = self.config
-        if isinstance(module, GenGPTBlock):
+        if isinstance(module, ResidualLinear) and config.zero_init_residual:
+            init.zeros_(module.weight)
+        elif isinstance(module, ResidualLinear):
             std = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
-            for projection in (module.attn.o_proj, module.mlp.down_proj):
-                if config.zero_init_residual:
-                    init.zeros_(projection.weight)
-                else:
-                    init.normal_(projection.weight, mean=0.0, std=std)
+            init.normal_(module.weight, mean=0.0, std=std)
         elif isinstance(module, SelfAttention) and module.value_mix is not None:
             init.constant_(module.value_mix, 0.5)
         elif isinstance(module, SinusoidalPositions):
             init.copy_(module.table, module.make_table())
-        elif isinstance(module, GenGPTModel) and config.embedding_init_range is not None:
-            init.normal_(module.embed_tokens.weight, mean=0.0, std=config.embedding_init_range)
+        elif module is self.get_input_embeddings() and config.embedding_init_range is not None:
+            init.normal_(module.weight, mean=0.0, std=config.embedding_init_range)
         elif (
-            isinstance(module, GenGPTForCausalLM)
+            module is self.get_output_embeddings()
             and config.zero_init_head
             and not config.tie_word_embeddings
         ):
-            init.zeros_(module.lm_head.weight)
+            init.zeros_(module.weight)
 
     def resize_token_embeddings(
         self,

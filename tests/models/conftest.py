@@ -22,6 +22,7 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+NO_DROPOUT = dict.fromkeys(("attention_dropout", "residual_dropout", "embedding_dropout"), 0.0)
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "modern": {
@@ -74,8 +75,7 @@ def make_config() -> Callable[..., GenGPTConfig]:
     """A maker of tiny configurations without dropout, from fields that differ."""
 
     def make(**fields: Any) -> GenGPTConfig:
-        no_dropout = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)
-        return GenGPTConfig(**(SIZES | no_dropout | fields))
+        return GenGPTConfig(**(SIZES | NO_DROPOUT | fields))
 
     return make
 

@@ -9,15 +9,14 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import GPT2Config
 
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
+from hf_genmodels.models.convert_gpt2 import SHARED_FIELDS
 
 
 def test_defaults_are_gpt2_small():
     ours, theirs = GenGPTConfig(), GPT2Config()
-    for name in (
-        "vocab_size n_positions n_embd n_layer n_head activation_function resid_pdrop embd_pdrop "
-        "attn_pdrop layer_norm_epsilon initializer_range bos_token_id eos_token_id pad_token_id "
-        "use_cache tie_word_embeddings"
-    ).split():
+    for name in SHARED_FIELDS:
+        if name == "n_inner":
+            continue
         assert getattr(ours, name) == getattr(theirs, name), name
     assert ours.intermediate_size == 4 * 768
     assert ours.num_key_value_heads == 12

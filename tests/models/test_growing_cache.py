@@ -94,6 +94,16 @@ def test_gradients_flow_through_it() -> None:
     assert torch.equal(key.grad, torch.full_like(key, 2.0))
 
 
+def test_states_from_inference_mode_can_be_extended_outside() -> None:
+    both = caches()
+    with torch.inference_mode():
+        extend(3, *both)
+        extend(1, *both)
+    with torch.no_grad():
+        extend(1, *both)
+        extend(1, *both)
+
+
 def test_a_cache_can_be_used_again_after_reset() -> None:
     both = caches()
     with torch.no_grad():

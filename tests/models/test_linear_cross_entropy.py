@@ -42,7 +42,7 @@ def problem():
 
 @pytest.fixture(params=[64, 100, 10_000], ids=["chunks of 64", "chunks of 100", "one chunk"])
 def _chunk(request, monkeypatch):
-    monkeypatch.setattr(module, "_rows_per_chunk", lambda hidden, weight: request.param)
+    monkeypatch.setattr(module, "_rows_per_chunk", lambda *_: request.param)
 
 
 def plain_loss(hidden, weight, targets, softcap=None):
@@ -99,7 +99,7 @@ def test_without_gradients_only_the_loss_is_computed(problem, monkeypatch):
     hidden, weight, targets = problem
     weight.requires_grad_()
     asked = []
-    monkeypatch.setattr(torch, "zeros_like", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr(torch, "zeros_like", lambda *given, **_: asked.append(given))
     with torch.no_grad():
         loss = linear_cross_entropy(hidden, weight, targets)
     assert not loss.requires_grad
