@@ -6,7 +6,7 @@ import dataclasses
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -61,17 +61,6 @@ def parse_command(
     except ArgumentError as error:
         raise UserError(_explain(str(error), parser)) from None
     return options_class(**values)
-
-
-def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and end the process; a mistake of the user is one line, status 2."""
-    try:
-        sys.exit(main() or 0)
-    except ValueError as error:
-        if not isinstance(error, UserError):
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
 
 
 def _positional(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:

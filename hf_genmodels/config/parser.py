@@ -228,6 +228,6 @@ def _explain(message: str, types: dict[str, Any], command: str) -> str:
     unknown = re.search(r"--([\w.]+)|[Oo]ption '([\w.]+)'|Key '([\w.]+)'", message)
     if in_group:
         hint = suggest(f"{in_group[1]}.{in_group[2]}", types)
-    elif unknown and "nrecognized" in message or unknown and "accept" in message:
+    elif (unknown and "nrecognized" in message) or (unknown and "accept" in message):
         hint = suggest(next(group for group in unknown.groups() if group), types)
     return f"{message.rstrip('.')}. {hint}See: {command} --help"

@@ -1,0 +1,90 @@
+"""The `genmodels` command: finds what the user named and hands the rest of the line to it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hf_genmodels.errors import UserError, suggest
+
+TRAINING = "hf_genmodels.training"
+# Command -> (module, function, what it does). Modules are imported when they are named.
+COMMANDS = {
+    "tokenizer": (f"{TRAINING}.train_tokenizer", "main", "train, import and inspect tokenizers"),
+    "train lm": (f"{TRAINING}.train_lm", "main", "train a language model and publish it"),
+    "generate": (f"{TRAINING}.generate", "main", "continue a prompt"),
+    "evaluate": (f"{TRAINING}.evaluate", "main", "measure perplexity and more on a text"),
+    "export": ("hf_genmodels.hub.export", "main", "write a model in another format, verified"),
+    "env": ("hf_genmodels.environment", "main", "print what a bug report needs"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `genmodels`; a user's mistake ends it with one line and status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    run_command(lambda: _dispatch(arguments))
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Call a command and turn a user's mistake into one line instead of a traceback.
+
+    Args:
+        command: What to run.
+
+    Raises:
+        SystemExit: With status 2 after a user's mistake, 130 after Ctrl-C.
+    """
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return
+    if arguments[0] == "--version":
+        from hf_genmodels import __version__
+
+        print(__version__)
+        return
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            module, function, _ = COMMANDS[name]
+            main_function = getattr(importlib.import_module(module), function)
+            main_function(arguments[words:])
+            return
+    if arguments[0] == "train":
+        families = [name.removeprefix("train ") for name in COMMANDS if name.startswith("train ")]
+        given = arguments[1] if len(arguments) > 1 else ""
+        raise UserError(
+            f"genmodels train {given}: what is to be trained? {suggest(given, families)}"
+            f"Choose from: {', '.join(families)}."
+        )
+    raise UserError(
+        f"There is no command {arguments[0]!r}. {suggest(arguments[0], COMMANDS)}"
+        "See: genmodels --help"
+    )
+
+
+def _usage() -> str:
+    lines = [f"  {name:<11} {what}" for name, (_, _, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "genmodels COMMAND ...: train compact generative models, publish them, use them",
+            "",
+            *lines,
+            "",
+            "Each command explains itself: genmodels train lm --help",
+        ]
+    )

@@ -1,0 +1,353 @@
+"""Complete training states: written whole or not at all, and resumed to the last bit.
+
+A checkpoint is written to a staging folder, gets a manifest with the size and digest of every file,
+is flushed to the disk and renamed. Only then are older ones removed. State files are safetensors
+and JSON; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedConfig
+
+from hf_genmodels.engine.ema import EMA
+from hf_genmodels.engine.run import LoopState, Run
+from hf_genmodels.errors import UserError
+
+logger = logging.getLogger("hf_genmodels")
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL_CONFIG = "model_config.json"
+STAGING = ".staging-"
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def save_checkpoint(
+    run: Run,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    ema: EMA | None = None,
+    *,
+    identity: dict[str, Any],
+    data_state: dict[str, Any] | None = None,
+) -> Path | None:
+    """Write a complete checkpoint of a run; all ranks call it.
+
+    Args:
+        run: The run, whose state is saved too.
+        model: The prepared model.
+        optimizer: The prepared optimizer.
+        schedule: The learning-rate schedule.
+        ema: Averaged weights, if there are any.
+        identity: What must be the same when the run goes on: data, tokenizer, model, seed.
+        data_state: Position of this rank in a stream, JSON-able.
+
+    Returns:
+        The folder of the checkpoint, or `None` if the disk had no room; the earlier checkpoint then
+        stands and the run goes on.
+    """
+    folder = run.checkpoints / f"step-{run.state.step:06d}"
+    staging = run.checkpoints / f"{STAGING}{folder.name}"
+    weights = get_model_state_dict(model, options=FULL)
+    moments = get_optimizer_state_dict(model, optimizer, options=FULL)
+    problem = None
+    try:
+        if run.is_main:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            config = run.accelerator.unwrap_model(model).config
+            _write_main_state(staging, run, config, weights, moments, schedule, ema, identity)
+    except (OSError, SafetensorError) as error:
+        problem = str(error)
+    run.accelerator.wait_for_everyone()
+    try:
+        if problem is None and staging.is_dir():
+            _write_rank_state(staging, run.accelerator.process_index, data_state)
+    except (OSError, SafetensorError) as error:
+        problem = str(error)
+    if run.sum_over_ranks(float(problem is not None)):
+        if run.is_main:
+            shutil.rmtree(staging, ignore_errors=True)
+        logger.warning("The checkpoint of step %d was not saved: %s", run.state.step, problem)
+        return None
+    if run.is_main:
+        problem = _publish(staging, folder, run.config.keep_checkpoints)
+    if run.broadcast(problem) is not None:
+        logger.warning("The checkpoint of step %d was not saved: %s", run.state.step, problem)
+        return None
+    return folder
+
+
+def load_checkpoint(
+    run: Run,
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    ema: EMA | None = None,
+    *,
+    identity: dict[str, Any],
+) -> tuple[LoopState, dict[str, Any] | None]:
+    """Restore everything that `save_checkpoint` wrote; all ranks call it.
+
+    Random states are restored too: call it last, right before the loop.
+
+    Returns:
+        The loop's state, and this rank's position in a stream if one was saved.
+
+    Raises:
+        UserError: If data, tokenizer, model or seed differ from the saved run's.
+    """
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    check_identity(state["identity"], identity)
+    weights = load_file(folder / "model.safetensors")
+    for alias, name in state["aliases"].items():
+        weights[alias] = weights[name]
+    set_model_state_dict(model, weights, options=FULL)
+    moments = _join_optimizer(load_file(folder / "optimizer.safetensors"), state["optimizer"])
+    set_optimizer_state_dict(model, optimizer, moments, options=FULL)
+    schedule.load_state_dict(state["schedule"])
+    if run.accelerator.scaler is not None and state["scaler"]:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    if ema is not None:
+        ema.load_state_dict(load_file(folder / "ema.safetensors"))
+    data_state = _restore_rank_state(folder, run.accelerator.process_index)
+    return LoopState(**state["loop"]), data_state
+
+
+def newest_checkpoint(run: Run) -> Path | None:
+    """Return the newest complete checkpoint of a run, and say which ones had to be passed over."""
+    found = None
+    if run.is_main:
+        for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
+            problem = check_manifest(folder)
+            if problem is None:
+                found = folder
+                break
+            logger.warning(
+                "The checkpoint %s is damaged (%s); trying the one before.", folder, problem
+            )
+        for staging in run.checkpoints.glob(f"{STAGING}*"):
+            shutil.rmtree(staging, ignore_errors=True)
+    return run.broadcast(found)
+
+
+def check_manifest(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or `None` if every file is whole."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != entry["size"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+            if _digest(path) != entry["sha256"]:
+                return f"{name} has changed"
+        if manifest["format"] > FORMAT:
+            return f"it was written by a newer release (format {manifest['format']})"
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read: {error}"
+    return None
+
+
+def check_identity(saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Check that a run goes on with what it began with.
+
+    Raises:
+        UserError: With everything that differs.
+    """
+    differences = [
+        f"{name}: the run has {saved.get(name)!r}, now it is {current.get(name)!r}"
+        for name in sorted(saved.keys() | current.keys())
+        if saved.get(name) != current.get(name)
+    ]
+    if differences:
+        raise UserError(
+            "The run cannot go on, because it would not be the same run:\n  "
+            + "\n  ".join(differences)
+            + "\nRestore these, or start a new run in another --output_dir."
+        )
+
+
+def _write_main_state(
+    staging: Path,
+    run: Run,
+    model_config: PreTrainedConfig,
+    weights: dict[str, torch.Tensor],
+    moments: dict[str, Any],
+    schedule: LRScheduler,
+    ema: EMA | None,
+    identity: dict[str, Any],
+) -> None:
+    unique, aliases = _without_aliases(weights)
+    save_file(unique, staging / "model.safetensors", metadata={"format": "pt"})
+    tensors, optimizer_values = _split_optimizer(moments)
+    save_file(tensors, staging / "optimizer.safetensors")
+    if ema is not None:
+        save_file(ema.state_dict(), staging / "ema.safetensors")
+    model_config.to_json_file(staging / MODEL_CONFIG)
+    scaler = run.accelerator.scaler
+    state = {
+        "loop": dataclasses.asdict(run.state),
+        "identity": identity,
+        "aliases": aliases,
+        "optimizer": optimizer_values,
+        "schedule": schedule.state_dict(),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "world_size": run.accelerator.num_processes,
+    }
+    (staging / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def _write_rank_state(staging: Path, rank: int, data_state: dict[str, Any] | None) -> None:
+    """Save the random states of one rank, and its position in a stream."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    values = {
+        "numpy": [kind, position, has_gauss, gauss],
+        "python": [version, list(internal), gauss_next],
+        "data": data_state,
+    }
+    save_file(tensors, staging / f"rank-{rank:05d}.safetensors")
+    (staging / f"rank-{rank:05d}.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def _restore_rank_state(folder: Path, rank: int) -> dict[str, Any] | None:
+    path = folder / f"rank-{rank:05d}.safetensors"
+    if not path.is_file():
+        logger.warning(
+            "The checkpoint was written by fewer processes: process %d draws new random numbers. "
+            "The order of the data is unchanged.",
+            rank,
+        )
+        return None
+    tensors = load_file(path)
+    values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+    kind, position, has_gauss, gauss = values["numpy"]
+    keys = tensors["numpy"].numpy().astype(np.uint32)
+    np.random.set_state((kind, keys, position, has_gauss, gauss))
+    version, internal, gauss_next = values["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    return values["data"]
+
+
+def _without_aliases(
+    tensors: dict[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Keep one name for tensors that share memory; return the others as alias -> name."""
+    unique: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    names: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and key in names:
+            aliases[name] = names[key]
+        else:
+            names[key] = name
+            unique[name] = tensor.contiguous()
+    return unique, aliases
+
+
+def _split_optimizer(
+    moments: dict[str, Any],
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Part an optimizer's state into tensors, named `parameter|entry`, and JSON."""
+    tensors = {}
+    values: dict[str, dict[str, Any]] = {}
+    for parameter, entries in moments["state"].items():
+        for entry, value in entries.items():
+            if torch.is_tensor(value):
+                tensors[f"{parameter}|{entry}"] = value.detach().contiguous().clone()
+            else:
+                values.setdefault(parameter, {})[entry] = value
+    return tensors, {"state": values, "param_groups": moments["param_groups"]}
+
+
+def _join_optimizer(tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> dict[str, Any]:
+    state: dict[str, dict[str, Any]] = {name: dict(v) for name, v in values["state"].items()}
+    for key, tensor in tensors.items():
+        parameter, entry = key.rsplit("|", 1)
+        state.setdefault(parameter, {})[entry] = tensor
+    return {"state": state, "param_groups": values["param_groups"]}
+
+
+def _publish(staging: Path, folder: Path, keep: int) -> str | None:
+    """Complete a staged checkpoint and rename it; then remove older ones.
+
+    Returns:
+        What went wrong, or `None`.
+    """
+    try:
+        files = {
+            path.name: {"size": path.stat().st_size, "sha256": _digest(path)}
+            for path in sorted(staging.iterdir())
+        }
+        manifest = {"format": FORMAT, "files": files}
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in _all_paths(staging):
+            _flush(path)
+        if folder.exists():  # a damaged one of the same step, which was passed over
+            shutil.rmtree(folder)
+        staging.rename(folder)
+        _flush(folder.parent)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        return str(error)
+    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return None
+
+
+def _all_paths(folder: Path) -> Iterator[Path]:
+    yield from folder.iterdir()
+    yield folder
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,459 @@
+"""The steps around the loop of a language model: building, validating, publishing, finishing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from hf_genmodels.config.lm import TrainLMConfig
+from hf_genmodels.config.run import check_new_folder
+from hf_genmodels.data.language import TextData, TrainingBatches, text_sources
+from hf_genmodels.data.sampling import validation_loader
+from hf_genmodels.engine.checkpoint import MODEL_CONFIG
+from hf_genmodels.engine.estimate import format_count, format_duration
+from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
+from hf_genmodels.engine.optim import freeze
+from hf_genmodels.engine.report import plot_training, write_results, write_samples
+from hf_genmodels.engine.run import LOCK_NAME, Run
+from hf_genmodels.errors import UserError, require_extra
+from hf_genmodels.hub.card import CardData, Metric, Sample
+from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.hub.loading import load_model, load_tokenizer
+from hf_genmodels.hub.verify import verify_folder
+from hf_genmodels.models.configuration_gpt import GenGPTConfig
+from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
+from hf_genmodels.tokenization.bpe import train_bpe
+from hf_genmodels.tokenization.saving import save_tokenizer
+
+logger = logging.getLogger("hf_genmodels")
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def check_inputs(config: TrainLMConfig) -> None:
+    """Look at the data, the folders and the optional libraries before any work is begun.
+
+    Raises:
+        UserError: With what cannot work.
+    """
+    if not config.resume and not config.dry_run:
+        if not config.output_dir:
+            raise UserError("Name the folder for the model: --output_dir FOLDER.")
+        check_new_folder(config.output_dir, LOCK_NAME)
+    if config.lora.r:
+        require_extra("peft", "lora")
+    text_sources(config)
+
+
+def build_tokenizer(
+    config: TrainLMConfig, output_dir: Path, *, show_progress: bool
+) -> PreTrainedTokenizerFast:
+    """Load the tokenizer that the user named or the model has, or train one on the text.
+
+    A tokenizer that is trained here is kept in the output folder, where a resumed run and the other
+    processes find it.
+
+    Raises:
+        UserError: If there is no such tokenizer.
+    """
+    if (output_dir / "tokenizer.json").is_file():
+        return load_tokenizer(output_dir)
+    if config.tokenizer_name or config.model_name_or_path:
+        return load_tokenizer(config.tokenizer_name or config.model_name_or_path)
+    source, _ = text_sources(config)
+    logger.info("training a tokenizer of %d tokens", config.tokenizer_vocab_size)
+    tokenizer = train_bpe(
+        source.texts(),
+        vocab_size=config.tokenizer_vocab_size,
+        model_max_length=config.model.max_position_embeddings,
+        show_progress=show_progress,
+        total_bytes=source.size_in_bytes(),
+    )
+    save_tokenizer(tokenizer, output_dir)
+    return tokenizer
+
+
+def build_model(
+    config: TrainLMConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    data: TextData,
+    checkpoint: Path | None,
+) -> PreTrainedModel:
+    """Make a new model, or load the one to fine-tune; freeze and adapt as asked for.
+
+    Args:
+        config: The run's options.
+        tokenizer: The model's tokenizer.
+        data: The data, whose tokens must be in the model's vocabulary.
+        checkpoint: Checkpoint whose weights will be loaded, so that none are needed now.
+
+    Raises:
+        UserError: If model, tokenizer and windows do not fit together.
+    """
+    if checkpoint is not None:
+        model = GenGPTForCausalLM(GenGPTConfig.from_json_file(checkpoint / MODEL_CONFIG))
+    else:
+        ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
+        model = new_or_pretrained_model(config, len(tokenizer), **ids)
+    _check_fit(config, model.config, tokenizer, data)
+    return adapt_model(config, model)
+
+
+def new_or_pretrained_model(
+    config: TrainLMConfig, vocab_size: int, **token_ids: int | None
+) -> PreTrainedModel:
+    """Return the model to fine-tune, or a new one.
+
+    Args:
+        config: The run's options.
+        vocab_size: Vocabulary of a new model.
+        **token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id` of a new model.
+    """
+    if config.model_name_or_path:
+        return _load_pretrained(config.model_name_or_path)
+    return GenGPTForCausalLM(config.new_model_config(vocab_size, **token_ids))
+
+
+def adapt_model(config: TrainLMConfig, model: PreTrainedModel) -> PreTrainedModel:
+    """Freeze, add adapters, recompute activations and compile, as the options say."""
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    freeze(model, config.freeze)
+    if config.lora.r:
+        model = _with_adapters(model, config)
+    if config.compile:
+        model.compile()
+    return model
+
+
+def identity_of(
+    config: TrainLMConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    data: TextData,
+) -> dict[str, Any]:
+    """Return what must stay the same when a run goes on, JSON-able."""
+    plain = {**model.config.to_dict(), "transformers_version": None, "dtype": None}
+    return {
+        "data": hashlib.sha256(data.fingerprint.encode()).hexdigest()[:16],
+        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16],
+        "seed": config.seed,
+        "block_size": config.block_size,
+        "examples in a step": config.global_batch_size,
+        "ema_decay": config.ema_decay,
+        "freeze": config.freeze,
+        **{f"model.{key}": plain[key] for key in sorted(plain) if not key.startswith("_")},
+        **{f"optim.{key}": value for key, value in dataclasses.asdict(config.optim).items()},
+        **{f"lora.{key}": value for key, value in dataclasses.asdict(config.lora).items()},
+    }
+
+
+def describe(run: Run, config: TrainLMConfig, model: nn.Module, data: TextData) -> None:
+    """Say what is going to be trained on what."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info(
+        "model: %s parameters%s, vocabulary %s, context %d, precision %s",
+        format_count(total),
+        "" if trained == total else f" ({format_count(trained)} trained)",
+        f"{model.config.vocab_size:,}",
+        config.block_size,
+        run.accelerator.mixed_precision,
+    )
+    tokens = f"{len(data.windows):,} windows" if data.windows is not None else "a stream"
+    logger.info(
+        "data: %s of %d tokens to train on, %s to validate on",
+        tokens,
+        config.block_size,
+        f"{len(data.validation):,} windows" if data.validation is not None else "none",
+    )
+    logger.info(
+        "%d steps of %s tokens on %d process%s, into %s%s",
+        config.max_steps,
+        f"{config.global_batch_size * config.block_size:,}",
+        run.accelerator.num_processes,
+        "es" if run.accelerator.num_processes > 1 else "",
+        run.output_dir,
+        f"; going on after step {run.state.step}" if run.state.step else "",
+    )
+
+
+def training_batches(
+    run: Run,
+    config: TrainLMConfig,
+    data: TextData,
+    tokenizer: PreTrainedTokenizerFast,
+    stream_state: dict[str, Any] | None,
+) -> TrainingBatches:
+    """Return this rank's batches from where the run stands."""
+    return TrainingBatches(
+        config,
+        data,
+        tokenizer,
+        batch_size=config.per_device_train_batch_size,
+        seed=config.seed,
+        rank=run.accelerator.process_index,
+        world_size=run.accelerator.num_processes,
+        start=run.state.examples,
+        num_workers=config.num_workers,
+        stream_state=stream_state,
+    )
+
+
+def validate(
+    run: Run,
+    config: TrainLMConfig,
+    model: nn.Module,
+    bare_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    data: TextData,
+) -> None:
+    """Measure the validation loss, write samples, and log both."""
+    measured: dict[str, float] = {}
+    if data.validation is not None:
+        loader = validation_loader(
+            data.validation,
+            config.per_device_eval_batch_size,
+            rank=run.accelerator.process_index,
+            world_size=run.accelerator.num_processes,
+        )
+        measured = evaluate_language_model(run, model, loader, data.bytes_per_token)
+        run.state.record_eval(measured["eval_loss"])
+        run.metrics.write(run.state.step, measured)
+        logger.info(
+            "step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f%s",
+            run.state.step,
+            measured["eval_loss"],
+            measured["eval_perplexity"],
+            measured["eval_bits_per_byte"],
+            "  (best so far)" if run.state.best_step == run.state.step else "",
+        )
+    texts: list[str] = []
+    prompts = config.sample.prompts
+    if config.sample.max_new_tokens and prompts:
+        texts = sample_texts(
+            bare_model, tokenizer, prompts, config.sample, seed=config.seed + run.state.step
+        )
+        if run.is_main:
+            write_samples(run.report_dir, run.state.step, prompts, texts)
+            logger.info("step %d  sample: %s", run.state.step, _one_line(prompts[0] + texts[0]))
+    if run.is_main:
+        samples = [
+            {"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=False)
+        ]
+        results = {"step": run.state.step, "samples": samples, **measured}
+        write_results(run.report_dir, results)
+
+
+def publish(
+    run: Run,
+    config: TrainLMConfig,
+    bare_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    data: TextData,
+) -> None:
+    """Write the published folder with the weights as they are now; all ranks call it."""
+    state_dict = run.accelerator.get_state_dict(bare_model)
+    if not run.is_main:
+        return
+    try:
+        plot_training(run.output_dir / "metrics.jsonl", run.report_dir)
+    except UserError as error:
+        logger.warning("No loss curve was drawn: %s", error)
+    if config.lora.r:
+        bare_model.save_pretrained(run.output_dir / "adapter")
+        bare_model, state_dict = _merged(bare_model), None
+    card = _card(run, config, bare_model, data)
+    try:
+        publish_folder(bare_model, tokenizer, run.output_dir, card, state_dict=state_dict)
+    except OSError as error:
+        logger.warning("The model of step %d was not published: %s", run.state.step, error)
+
+
+def finish(run: Run, config: TrainLMConfig) -> None:
+    """Verify the published folder, upload it if asked to, and say what to do next."""
+    state = run.state
+    if not run.is_main:
+        return
+    run.metrics.close()
+    if state.step < config.max_steps and not run.is_complete:
+        logger.info(
+            "stopped after step %d: %s. Everything is saved; go on with:\n"
+            "  genmodels train lm --resume %s",
+            state.step,
+            run.stop_reason,
+            run.output_dir,
+        )
+        return
+    logger.info("%s", verify_folder(run.output_dir))
+    if run.stop_reason:
+        logger.info("ended after step %d: %s", state.step, run.stop_reason)
+    logger.info(
+        "%d steps, %s tokens, %s. %sThe model is in %s, its loss curve in %s. Try it:\n"
+        '  genmodels generate %s "Once upon a time"',
+        state.step,
+        format_count(state.tokens),
+        format_duration(state.seconds),
+        f"Best validation loss {state.best_loss:.4f} at step {state.best_step}. "
+        if state.best_loss is not None
+        else "",
+        run.output_dir,
+        run.report_dir / "loss_curve.png",
+        run.output_dir,
+    )
+    if config.push_to_hub:
+        _push(run, config)
+
+
+def _push(run: Run, config: TrainLMConfig) -> None:
+    """Upload the published files; a failure loses nothing and is only reported."""
+    from huggingface_hub import HfApi
+
+    from hf_genmodels.hub.folder import published_files
+
+    names = [str(path) for path in published_files(run.output_dir)]
+    try:
+        api = HfApi()
+        api.create_repo(config.hub_model_id, private=config.hub_private, exist_ok=True)
+        address = api.upload_folder(
+            repo_id=config.hub_model_id,
+            folder_path=run.output_dir,
+            allow_patterns=names,
+            commit_message=f"Model after {run.state.step} steps",
+        )
+    except Exception as error:  # the network and the hub fail in many ways, none may cost a model
+        logger.warning(
+            "The upload to %s failed: %s\nThe model is complete in %s; upload it later with:\n"
+            "  hf upload %s %s . --exclude 'checkpoints/*'",
+            config.hub_model_id,
+            error,
+            run.output_dir,
+            config.hub_model_id,
+            run.output_dir,
+        )
+        return
+    logger.info("uploaded to %s", address)
+
+
+def _load_pretrained(name: str) -> PreTrainedModel:
+    """Load a model of ours, or a GPT-2 checkpoint of transformers as one."""
+    model = load_model(name)
+    if model.config.model_type == "gpt2":
+        return GenGPTForCausalLM.from_gpt2(name)
+    if model.config.model_type != GenGPTConfig.model_type:
+        raise UserError(
+            f"--model_name_or_path {name} is a {model.config.model_type!r} model. This command "
+            f"trains {GenGPTConfig.model_type!r} models, and 'gpt2' ones, which it converts."
+        )
+    return model
+
+
+def _with_adapters(model: PreTrainedModel, config: TrainLMConfig) -> PreTrainedModel:
+    peft = require_extra("peft", "lora")
+    options = config.lora
+    names = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if type(m) is nn.Linear}
+    unknown = sorted(set(options.target_modules) - names)
+    if unknown:
+        raise UserError(
+            f"--lora.target_modules {' '.join(unknown)}: the model has no such linear layer. "
+            f"Choose from: {', '.join(sorted(names))}."
+        )
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=options.r,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=list(options.target_modules),
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def _merged(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy with the adapters added to the weights, which loads without peft."""
+    import copy
+
+    return copy.deepcopy(model).merge_and_unload()
+
+
+def _check_fit(
+    config: TrainLMConfig,
+    model_config: GenGPTConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    data: TextData,
+) -> None:
+    """Check that the tokens are in the vocabulary and a window in the context."""
+    if len(tokenizer) > model_config.vocab_size:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer):,} tokens, but the model's vocabulary only "
+            f"{model_config.vocab_size:,}. Use the model's own tokenizer: leave out "
+            "--tokenizer_name."
+        )
+    if config.block_size > model_config.max_position_embeddings:
+        raise UserError(
+            f"--block_size {config.block_size} is longer than the model's context of "
+            f"{model_config.max_position_embeddings} tokens."
+        )
+    if data.windows is not None and data.windows.cache.max_token_id >= model_config.vocab_size:
+        raise UserError(
+            f"The text has the token {data.windows.cache.max_token_id}, but the model's vocabulary "
+            f"ends at {model_config.vocab_size - 1}. Use the model's own tokenizer."
+        )
+
+
+def _card(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
+    """Gather what the model card says."""
+    source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
+    metrics, samples = [], []
+    results = json.loads((run.report_dir / "results.json").read_text(encoding="utf-8"))
+    if results.get("step") == run.state.step:
+        metrics = [
+            Metric(
+                type=name,
+                value=results[f"eval_{name}"],
+                dataset=source,
+                num_tokens=results["eval_tokens"],
+            )
+            for name in ("loss", "perplexity", "bits_per_byte")
+            if f"eval_{name}" in results
+        ]
+        samples = [Sample(**sample) for sample in results.get("samples", [])]
+    training = {
+        "steps": f"{run.state.step:,} of {config.max_steps:,}",
+        "tokens": f"{run.state.tokens:,}",
+        "tokens in a step": f"{config.global_batch_size * config.block_size:,}",
+        "optimiser": config.optim.name,
+        "schedule": config.schedule.name,
+        "precision": run.accelerator.mixed_precision,
+        "seed": config.seed,
+        "processes": run.accelerator.num_processes,
+        "time": format_duration(run.state.seconds),
+    }
+    return CardData(
+        name=run.output_dir.resolve().name,
+        license=config.license,
+        base_model=config.model_name_or_path,
+        model_id=config.hub_model_id,
+        datasets=[config.dataset_name] if config.dataset_name else [],
+        training_data={"source": source, "windows": _count(data), "window": config.block_size},
+        training=training,
+        metrics=metrics,
+        samples=samples,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _count(data: TextData) -> str:
+    return "a stream" if data.windows is None else f"{len(data.windows):,}"
+
+
+def _one_line(text: str, width: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3] + "..."
