@@ -65,7 +65,7 @@ def choose_column(sample: Sequence[Mapping[str, Any]], wanted: str | None, where
     if wanted in names:
         raise UserError(_no_text(sample, wanted, fields, where))
     raise UserError(
-        f"There is no column {wanted!r} in {where}. {suggest(wanted, [*fields, *names])}"
+        f"There is no column {wanted!r} in {where}. {suggest(wanted, fields) or suggest(wanted, names)}"
         f"{_listing(sample, fields)}"
     )
 

@@ -74,12 +74,14 @@ def train_bpe(
     tokenizer.pre_tokenizer = pre_tokenizer(pretokenization, split_digits)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
+    # The trainer stops one byte short of the length it is given.
+    limit = None if max_token_length is None else max_token_length + 1
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         special_tokens=specials,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=max_token_length,
+        max_token_length=limit,
         show_progress=False,
     )
     shown = show_reading(texts, total_bytes) if show_progress else texts
