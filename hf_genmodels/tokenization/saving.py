@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from hf_genmodels.errors import UserError
 
@@ -93,12 +94,23 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if not (path / "tokenizer.json").is_file():
         raise UserError(f"There is no tokenizer in the folder '{path}': tokenizer.json is missing.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = _tokenizer_class(path).from_pretrained(path, local_files_only=True)
     except Exception as error:
         raise UserError(f"The tokenizer in '{path}' cannot be loaded: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"The tokenizer in '{path}' is not one of the `tokenizers` library.")
     return tokenizer
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """Choose the class that loads a folder; `AutoTokenizer` would import torch for each."""
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if config.get("tokenizer_class") == PORTABLE_CLASS:
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _no_folder(given: str, path: Path) -> str:

@@ -265,7 +265,7 @@ def test_columns_that_do_not_hold_text_are_explained(tmp_path, column, message):
 
 def test_a_value_further_in_that_is_no_text_is_located(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}] * 150 + [{"text": 3}])
-    with pytest.raises(UserError, match="Row 151 .* int"):
+    with pytest.raises(UserError, match=r"Row 151 .* int"):
         list(TextSource(files=[path]).pieces())
 
 
