@@ -77,21 +77,24 @@ def plot_training(
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Return the centred moving average of a curve; the window shrinks evenly towards both ends.
+    """Return the centred moving average of a curve.
+
+    Near the start, where a loss falls steeply, the window shrinks evenly; at the end it is cut off.
 
     Args:
         values: The curve.
         window: Points over which it averages, at least 1.
 
     Returns:
-        As many points; the first and the last one are unchanged.
+        As many points; the first one is unchanged.
     """
     sums = [0.0, *itertools.accumulate(values)]
     last = len(values) - 1
     smoothed = []
     for index in range(len(values)):
-        half = min(window // 2, index, last - index)
-        smoothed.append((sums[index + half + 1] - sums[index - half]) / (2 * half + 1))
+        half = min(window // 2, index)
+        first, end = index - half, min(index + half, last) + 1
+        smoothed.append((sums[end] - sums[first]) / (end - first))
     return smoothed
 
 

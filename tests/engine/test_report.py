@@ -93,10 +93,10 @@ def test_steps_repeated_by_a_resumed_run_count_once(tmp_path):
     assert read_metrics(path) == [lines[0], lines[3], lines[2], lines[4]]
 
 
-def test_smoothing_keeps_constants_lines_and_ends():
+def test_smoothing_keeps_constants_lines_and_the_start():
     assert smooth([3.0] * 5, 3) == pytest.approx([3.0] * 5)
-    assert smooth([0.0, 1.0, 2.0, 3.0, 4.0], 4) == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
-    assert smooth([0.0, 3.0, 0.0], 3) == pytest.approx([0.0, 1.0, 0.0])
+    assert smooth([0.0, 1.0, 2.0, 3.0, 4.0], 2) == pytest.approx([0.0, 1.0, 2.0, 3.0, 3.5])
+    assert smooth([0.0, 3.0, 0.0], 3) == pytest.approx([0.0, 1.0, 1.5])
     assert smooth([], 3) == []
 
 
