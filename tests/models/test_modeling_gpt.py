@@ -179,6 +179,7 @@ def test_a_boolean_4d_mask_means_the_same_to_eager_and_sdpa(make_model, input_id
 
 @torch.no_grad()
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_flex_attention_agrees_with_sdpa(make_model, input_ids):
     model = make_model(hidden_size=64)
     expected = model(input_ids).logits
