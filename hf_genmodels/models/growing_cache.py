@@ -15,6 +15,12 @@ class GrowingLayer(DynamicLayer):
     that replaces `keys` (reordering beams, say) the next update allocates new buffers.
     """
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._buffers: list[torch.Tensor] = []
+        self._views: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._room = 0  # tokens that fit into the buffers
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,17 +31,23 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         if self.get_seq_length() == 0:
             self.keys, self.values = key_states, value_states
-            self._buffers = self._views = None
+            self._buffers, self._views = [], None
             return self.keys, self.values
 
         length, added = self.keys.shape[-2], key_states.shape[-2]
-        if self._views is None or self._views[0] is not self.keys or length + added > self._room:
+        if length + added > self._room or not self._buffers_are_current():
             self._allocate(length + added)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, length : length + added] = states
         self.keys, self.values = (buffer[:, :, : length + added] for buffer in self._buffers)
         self._views = (self.keys, self.values)
         return self.keys, self.values
+
+    def _buffers_are_current(self) -> bool:
+        """Whether nothing replaced `keys` since the last update, and the buffers can be written."""
+        if self._views is None or self._views[0] is not self.keys:
+            return False
+        return torch.is_inference_mode_enabled() or not self._buffers[0].is_inference()
 
     def _allocate(self, needed: int) -> None:
         """Move the states into new buffers with room for `needed` tokens and half as many more."""

@@ -4,7 +4,7 @@ Shapes are written with these letters: B batch, T tokens, D hidden_size, H query
 value heads, C channels of a head, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch.autograd.function import once_differentiable
 from transformers import Cache, PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .linear import Linear
 
 
 class _RMSNormFunction(torch.autograd.Function):
@@ -181,7 +183,7 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-class ResidualLinear(nn.Linear):
+class ResidualLinear(Linear):
     """A projection into the residual stream, which has initial weights of its own."""
 
 
@@ -204,10 +206,13 @@ class SelfAttention(nn.Module):
         self.is_causal = True
         query_size = config.num_attention_heads * self.head_dim
         key_value_size = config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.use_bias)
-        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.use_bias)
-        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.use_bias)
+        self.q_proj = Linear(config.hidden_size, query_size, bias=config.use_bias)
+        self.k_proj = Linear(config.hidden_size, key_value_size, bias=config.use_bias)
+        self.v_proj = Linear(config.hidden_size, key_value_size, bias=config.use_bias)
         self.o_proj = ResidualLinear(query_size, config.hidden_size, bias=config.use_bias)
+        # One layer for all three, where they are fused for inference.
+        self.qkv_proj: nn.Module | None = None
+        self.qkv_sizes = (query_size, key_value_size, key_value_size)
         self.value_mix = nn.Parameter(torch.full((2,), 0.5)) if has_value_embedding else None
 
     def forward(
@@ -234,9 +239,9 @@ class SelfAttention(nn.Module):
             computes them.
         """
         heads = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query = self.q_proj(hidden_states).view(heads).transpose(1, 2)  # (B, H, T, C)
-        key = self.k_proj(hidden_states).view(heads).transpose(1, 2)  # (B, K, T, C)
-        value = self.v_proj(hidden_states)  # (B, T, K * C)
+        query, key, value = self._project(hidden_states)
+        query = query.view(heads).transpose(1, 2)  # (B, H, T, C)
+        key = key.view(heads).transpose(1, 2)  # (B, K, T, C)
         if value_embedding is not None:
             value_embedding = value_embedding.to(value.dtype)  # differs under autocast
             value = self.value_mix[0] * value + self.value_mix[1] * value_embedding
@@ -265,13 +270,20 @@ class SelfAttention(nn.Module):
         )
         return self.o_proj(output.flatten(-2)), weights
 
+    def _project(self, hidden_states: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Return queries (B, T, H * C), keys and values (B, T, K * C), heads side by side."""
+        if self.qkv_proj is not None:
+            fused: torch.Tensor = self.qkv_proj(hidden_states)
+            return fused.split(self.qkv_sizes, dim=-1)
+        return self.q_proj(hidden_states), self.k_proj(hidden_states), self.v_proj(hidden_states)
+
 
 class MLP(nn.Module):
     """Two linear layers with an activation between them."""
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
         self.down_proj = ResidualLinear(
             config.intermediate_size, config.hidden_size, bias=config.use_bias
         )

@@ -29,6 +29,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt import GenGPTConfig
 from .convert_gpt2 import fields_from_gpt2, weights_from_gpt2
+from .growing_cache import make_growing
+from .inference import Int8Mixin
 from .layers import (
     MLP,
     ResidualLinear,
@@ -37,6 +39,7 @@ from .layers import (
     SinusoidalPositions,
     build_norm,
 )
+from .linear import Linear
 from .linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
 
 
@@ -75,7 +78,7 @@ class GenGPTBlock(GradientCheckpointingLayer):
         return hidden_states + F.dropout(transformed, self.dropout, self.training)
 
 
-class GenGPTPreTrainedModel(PreTrainedModel):
+class GenGPTPreTrainedModel(Int8Mixin, PreTrainedModel):
     """What both models share: configuration, capabilities and initialisation."""
 
     config: GenGPTConfig
@@ -230,6 +233,7 @@ class GenGPTModel(GenGPTPreTrainedModel):
         mask = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
+        make_growing(past_key_values)
         if position_ids is None:
             past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
@@ -314,7 +318,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
     def __init__(self, config: GenGPTConfig):
         super().__init__(config)
         self.model = GenGPTModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     @classmethod
@@ -415,7 +419,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         """Whether the head's weight can be used directly: not sharded, adapted, hooked or compiled."""
         head = self.lm_head
         return (
-            type(head) is nn.Linear
+            type(head) in (nn.Linear, Linear)
             and "forward" not in vars(head)
             and type(head.weight) is nn.Parameter
             and not head._forward_hooks
