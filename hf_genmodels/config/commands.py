@@ -14,6 +14,13 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from hf_genmodels.errors import UserError, suggest
 
 T = TypeVar("T")
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "NoneType": "null",
+}
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
@@ -79,7 +86,13 @@ def _bare_switches(parser: ArgumentParser) -> None:
 
 
 def _explain(message: str, parser: ArgumentParser) -> str:
-    """Add a suggestion to the message about an unknown option."""
+    """Say what jsonargparse found in one line, with a suggestion for an unknown option."""
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    value = re.search(r"Given value: (.*)", message)
+    if key and value:
+        names = [WORDS[word] for word in re.findall(r"Expected an? <class '(\w+)'>", message)]
+        wanted = f" It must be {' or '.join(dict.fromkeys(names))}." if names else ""
+        return f"--{key[1]} is {value[1]!r}.{wanted} See: {parser.prog} --help"
     message = re.sub(r"^tip:.*?\n", "", message.strip())
     known = [option for action in parser._actions for option in action.option_strings]
     unknown = re.search(r"nrecognized arguments?: (--[\w-]+)", message)

@@ -238,14 +238,14 @@ def _rows(table: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _quote(sample: Sample) -> str:
     """Return a sample as a block of plain text, whatever it holds."""
-    text = _printable(sample.prompt + sample.text).strip("\n") or " "
+    text = printable(sample.prompt + sample.text).strip("\n") or " "
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 
 
-def _printable(text: str) -> str:
-    """Return text without control characters but line ends and tabs."""
+def printable(text: str) -> str:
+    """Return text with control characters replaced, all but line ends and tabs."""
     return "".join(
         c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
     )
@@ -253,9 +253,9 @@ def _printable(text: str) -> str:
 
 def _inline(text: str) -> str:
     """Return text for one cell of a table."""
-    return " ".join(_printable(text).split()).replace("|", "\\|")
+    return " ".join(printable(text).split()).replace("|", "\\|")
 
 
 def _string(text: str) -> str:
     """Return text for the inside of a string literal in double quotes."""
-    return _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_genmodels.auto import FAMILIES
-from hf_genmodels.config.commands import parse_command, run_main
+from hf_genmodels.config.commands import parse_command
 from hf_genmodels.errors import UserError, suggest
 from hf_genmodels.hub import verify
 from hf_genmodels.hub.card import LOSS_CURVE, CardData
@@ -215,4 +215,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    from hf_genmodels.cli import run_command
+
+    run_command(main)

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, render_card
@@ -86,8 +88,10 @@ def publish_folder(
         for file in staging.iterdir():
             file.chmod((staging / "config.json").stat().st_mode)
         _sync(*staging.iterdir(), staging)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        if type(error) is SafetensorError:  # its word for a full disk
+            raise OSError(f"The weights could not be written: {error}") from error
         raise
     staging.rename(folder / READY)
     _sync(folder)
