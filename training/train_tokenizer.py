@@ -355,15 +355,17 @@ def main(argv: list[str] | None = None) -> None:
     parsed = parser.parse_args(argv)
     values: Namespace = parsed[parsed.subcommand]
     arguments = {name: value for name, value in values.as_dict().items() if name != "config"}
-    if parsed.subcommand == "train":
-        train(TrainOptions(**arguments))
-        return
     functions: dict[str, Callable[..., object]] = {
+        "train": lambda **fields: train(TrainOptions(**fields)),
         "import-gpt2": import_gpt2,
         "inspect": inspect,
         "report": report,
     }
-    functions[parsed.subcommand](**arguments)
+    try:
+        functions[parsed.subcommand](**arguments)
+    except OSError as error:
+        place = f" '{error.filename}'" if error.filename else ""
+        raise UserError(f"Reading or writing{place} failed: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -174,6 +174,12 @@ def test_report_without_text_or_with_half_of_gpt2_is_refused(trained, text_file)
         main(["report", str(trained), "--files", str(text_file), "--gpt2", "vocab.json"])
 
 
+def test_a_figure_file_that_cannot_be_written_is_named(trained, text_file, tmp_path):
+    missing = str(tmp_path / "no" / "figures.json")
+    with pytest.raises(UserError, match=r"figures\.json' failed: No such file"):
+        main(["report", str(trained), "--files", str(text_file), "--output_file", missing])
+
+
 def test_the_script_prints_a_mistake_as_one_line():
     script = Path(__file__).parents[2] / "training" / "train_tokenizer.py"
     done = subprocess.run(
