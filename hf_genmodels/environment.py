@@ -75,10 +75,16 @@ def _torch() -> dict[str, str]:
         "torch on the CPU": f"{torch.get_num_threads()} threads, {capability}, "
         f"MKL {_yes(torch.backends.mkl.is_available())}, "
         f"oneDNN {_yes(torch.backends.mkldnn.is_available())}, "
-        f"bf16 in hardware {_yes(torch.ops.mkldnn._is_mkldnn_bf16_supported())}, "
+        f"bf16 in hardware {_yes(_has_bf16())}, "
         f"int8 {' '.join(torch.backends.quantized.supported_engines)}",
         "accelerators": _accelerators(),
     }
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _accelerators() -> str:

@@ -131,7 +131,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise UserError("There is nothing to measure on. Give --file FILE.")
     source = options.source()
     source.check()
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    model: Any = load_model(options.model)
+    tokenizer = load_tokenizer(options.model)
     _check_fit(options, model, tokenizer)
     try:
         model.to(options.device)
@@ -179,8 +180,8 @@ def score_source(
 
 
 def compare_generated(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: Any,
+    tokenizer: Any,
     source: TextSource,
     options: EvaluateOptions,
 ) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def compare_generated(
 
 
 def real_continuations(
-    tokenizer: PreTrainedTokenizerFast, source: TextSource, count: int
+    tokenizer: Any, source: TextSource, count: int
 ) -> tuple[list[list[int]], list[str]]:
     """Cut beginnings and how they go on out of the first megabyte of a text.
 

@@ -165,8 +165,11 @@ def generate(options: GenerateOptions) -> Iterator[Text]:
         yield from continue_prompt(model, tokenizer, prompt, ids, options)
 
 
-def load(options: GenerateOptions) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load(options: GenerateOptions) -> tuple[Any, Any]:
     """Load the model where it shall compute, and its tokenizer.
+
+    Returns:
+        The model in eval mode, and the tokenizer.
 
     Raises:
         UserError: If one of them cannot be loaded, or the device cannot be used.
@@ -175,7 +178,8 @@ def load(options: GenerateOptions) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
     from hf_genmodels.hub.loading import load_model, load_tokenizer
 
-    model, tokenizer = load_model(options.model), load_tokenizer(options.model)
+    model: Any = load_model(options.model)
+    tokenizer = load_tokenizer(options.model)
     if options.int8:
         if options.device not in (None, "cpu"):
             raise UserError(f"--int8 computes on the CPU, not on --device {options.device}.")
@@ -221,8 +225,8 @@ def encode_prompt(
 
 
 def continue_prompt(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: Any,
+    tokenizer: Any,
     prompt: str,
     ids: torch.Tensor,
     options: GenerateOptions,

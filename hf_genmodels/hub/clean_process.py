@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "hf_genmodels"
 NETWORK_EVENTS = {
@@ -26,21 +27,21 @@ NETWORK_EVENTS = {
 class PackageBlocker(importlib.abc.MetaPathFinder):
     """Refuses to import our package."""
 
-    def find_spec(self, fullname, *_):
+    def find_spec(self, fullname: str, *_: Any) -> None:
         """Raise for our package; leave all others to the next finder."""
         if fullname.split(".")[0] == PACKAGE:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
 
-def close_doors():
+def close_doors() -> list[str]:
     """Forbid our package and the network.
 
     Returns:
         A list that every attempt to reach the network is added to, swallowed or not.
     """
-    attempts = []
+    attempts: list[str] = []
 
-    def refuse(event, arguments):
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event in NETWORK_EVENTS:
             attempts.append(f"{event} {arguments[1:]}")
             raise OSError(f"the network is closed: {event} {arguments[1:]}")
@@ -50,7 +51,7 @@ def close_doors():
     return attempts
 
 
-def check_folder(request, report):
+def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     """Load the folder through every Auto class and the pipeline.
 
     Args:
@@ -102,14 +103,14 @@ def check_folder(request, report):
     report["generated"] = pipe(request["prompt"], max_new_tokens=8)[0]["generated_text"]
 
 
-def main():
+def main() -> int:
     """Read the request, do what it says, write the report; exit with 1 if a step failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("request", type=Path)
     parser.add_argument("report", type=Path)
     arguments = parser.parse_args()
     request = json.loads(arguments.request.read_text(encoding="utf-8"))
-    report = {"step": "start", "error": None}
+    report: dict[str, Any] = {"step": "start", "error": None}
     attempts = close_doors()
     try:
         check_folder(request, report)

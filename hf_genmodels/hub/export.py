@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.config.commands import parse_command
@@ -119,7 +119,8 @@ def _export_gpt2(
         config = GPT2Config(**fields_to_gpt2(model.config))
     except ValueError as error:
         raise UserError(str(error)) from error
-    gpt2 = GPT2LMHeadModel(config).to(model.dtype)
+    gpt2: Any = GPT2LMHeadModel(config)
+    gpt2.to(model.dtype)
     gpt2.load_state_dict(weights_to_gpt2(model.state_dict(), config.n_layer))
     gpt2.tie_weights()
     gpt2.generation_config = model.generation_config
@@ -139,7 +140,8 @@ def _compare_gpt2(
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     with no_progress_bars():
-        written, info = GPT2LMHeadModel.from_pretrained(out, output_loading_info=True)
+        loaded: Any = GPT2LMHeadModel.from_pretrained(out, output_loading_info=True)
+    written, info = loaded
     if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
         raise UserError(f"'{out}' is not a complete GPT-2: {info}.")
     if AutoTokenizer.from_pretrained(out)(verify.TEXT) != tokenizer(verify.TEXT):

@@ -11,7 +11,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import finish_publishing, no_progress_bars
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -83,11 +83,12 @@ def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
         return _load_checkpoint(place)
     try:
         with no_progress_bars():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place, trust_remote_code=False, output_loading_info=True, **kwargs
             )
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise UserError(_cannot_load(source, place, error)) from error
+    model, info = loaded
     wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if wrong:
         raise UserError(
@@ -97,11 +98,14 @@ def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(source: str | Path) -> Any:
     """Load the tokenizer that stands beside a model.
 
     Args:
         source: A folder, or the name of a repository on the hub.
+
+    Returns:
+        The tokenizer, a `PreTrainedTokenizerFast`.
 
     Raises:
         UserError: If there is none, or it cannot be loaded.

@@ -31,7 +31,7 @@ Returns:
 class DistinctN(evaluate.Metric):
     """Share of distinct n-grams in generated text."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -39,5 +39,7 @@ class DistinctN(evaluate.Metric):
             features=datasets.Features({"predictions": datasets.Value("string")}),
         )
 
-    def _compute(self, predictions, max_n=4, unit="word"):
+    def _compute(
+        self, predictions: list[str], max_n: int = 4, unit: str = "word"
+    ) -> dict[str, float]:
         return {f"distinct_{n}": distinct_n(predictions, n, unit) for n in range(1, max_n + 1)}

@@ -1,5 +1,7 @@
 """Divergences between n-gram distributions as an `evaluate` module."""
 
+from typing import Any
+
 import datasets
 import evaluate
 
@@ -43,7 +45,7 @@ Returns:
 class NgramDivergence(evaluate.Metric):
     """Divergences between the n-gram distributions of generated and real texts."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -54,10 +56,17 @@ class NgramDivergence(evaluate.Metric):
             ],
         )
 
-    def _compute(self, predictions, references, max_n=3, unit="word", smoothing=0.5):
+    def _compute(
+        self,
+        predictions: list[Any],
+        references: list[Any],
+        max_n: int = 3,
+        unit: str = "word",
+        smoothing: float = 0.5,
+    ) -> dict[str, float]:
         if not isinstance(predictions[0], str):
             predictions, references = predictions[0], references[0]
-        results = {}
+        results: dict[str, float] = {}
         for n in range(1, max_n + 1):
             found = divergences(predictions, references, n, unit, smoothing)
             results.update({f"{name}_{n}": value for name, value in found.items()})

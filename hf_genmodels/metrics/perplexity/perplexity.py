@@ -1,5 +1,7 @@
 """Perplexity and bits per byte as an `evaluate` module."""
 
+from typing import Any
+
 import datasets
 import evaluate
 
@@ -36,7 +38,7 @@ Returns:
 class Perplexity(evaluate.Metric):
     """Perplexity and bits per byte, every token with the same weight."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -49,14 +51,16 @@ class Perplexity(evaluate.Metric):
 
     def _compute(
         self,
-        predictions,
-        token_counts=None,
-        byte_counts=None,
-        model=None,
-        tokenizer=None,
-        **options,
-    ):
+        predictions: list[Any],
+        token_counts: list[int] | None = None,
+        byte_counts: list[int] | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> dict[str, float]:
         if not isinstance(predictions[0], str):
+            if token_counts is None or byte_counts is None:
+                raise ValueError("Sums need token_counts and byte_counts, one for each.")
             return Score(sum(predictions), sum(token_counts), sum(byte_counts)).to_dict()
         if model is None:
             raise ValueError("Texts need a model: compute(predictions=[...], model=folder).")
@@ -65,7 +69,7 @@ class Perplexity(evaluate.Metric):
         return score_texts(model, tokenizer, predictions, **options).to_dict()
 
 
-def load(folder):
+def load(folder: str) -> tuple[Any, Any]:
     """Load a model in eval mode, and its tokenizer, without running code from the folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
