@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from hf_genmodels.engine.muon import BATCH_ELEMENTS
 from hf_genmodels.engine.optim import parameter_groups
 
 CHUNKED_LOGITS_BYTES = 24 << 20  # three buffers of 8 MiB, whatever the batch
 _FULL_LOGITS_COPIES = 4  # logits, their log-softmax, and the gradients of both
 _ALLOCATOR_OVERHEAD = 1.3  # measured on Linux: freed blocks that do not fit the next request
 _MUON_WORKSPACE_COPIES = 5  # of one batch of matrices during Newton-Schulz
-_MUON_BATCH_ELEMENTS = 1 << 21
 
 
 def estimate_memory(
@@ -68,15 +68,14 @@ def _optimizer_bytes(model: nn.Module, optimizer_name: str) -> int:
     if optimizer_name != "muon" or "hidden" not in groups:
         return 2 * sum(sizes.values())
     hidden = [p for _, p in groups["hidden"]]
-    batch = min(
-        sum(p.numel() for p in hidden), max(_MUON_BATCH_ELEMENTS, *(p.numel() for p in hidden))
-    )
+    batch = min(sum(p.numel() for p in hidden), max(BATCH_ELEMENTS, *(p.numel() for p in hidden)))
     workspace = _MUON_WORKSPACE_COPIES * batch * hidden[0].element_size()
     return 2 * sum(sizes.values()) - sizes["hidden"] + workspace
 
 
 def _logits_bytes(model: nn.Module, tokens: int, chunked_loss: bool) -> int:
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find: Any = getattr(model, "get_output_embeddings", None)  # transformers models have it
+    head = find() if find else None
     if head is None:
         return 0
     full = _FULL_LOGITS_COPIES * tokens * head.weight.shape[0] * 4

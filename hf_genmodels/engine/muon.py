@@ -13,9 +13,20 @@ Letters: N matrices in a batch, R rows, C columns, R <= C inside the iteration.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.adamw import adamw
+
+from hf_genmodels.config.optim import OptimConfig
+from hf_genmodels.errors import UserError
+
+DEFAULT_MUON_LR = 0.02
+BATCH_ELEMENTS = 1 << 21  # of matrices orthogonalised at once; more buys no speed and costs memory
+_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 # Optimal odd quintics for singular values in [1e-3, 1], one triple a step (Amsel et al. 2025).
 _POLAR_EXPRESS = (
@@ -133,3 +144,145 @@ def update_scale(rows: int, columns: int, form: str) -> float:
     if form == "rms":
         return 0.2 * math.sqrt(max(rows, columns))
     return math.sqrt(max(1.0, rows / columns))
+
+
+def can_fuse(parameters: Iterable[Tensor]) -> bool:
+    """Return whether AdamW's fused kernel takes these parameters.
+
+    Args:
+        parameters: Tensors that will be updated.
+    """
+    return all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the groups of kind ``muon``, AdamW for those of kind ``adamw``, as one optimiser.
+
+    Sharded parameters (DTensor, as FSDP2 makes them) are gathered one at a time for Newton-Schulz, which
+    every rank repeats; the result does not depend on the sharding, but use AdamW where that costs too
+    much.
+
+    Args:
+        groups: Parameter groups with ``params``, ``name``, ``kind``, ``lr`` and ``weight_decay``.
+        config: Momentum, betas, Newton-Schulz steps, scale and precision.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], config: OptimConfig) -> None:
+        """Make the groups; state is made at the first step."""
+        defaults = {
+            "name": "hidden",
+            "kind": "muon",
+            "lr": DEFAULT_MUON_LR,
+            "weight_decay": 0.0,
+            "beta1": config.beta1,
+            "beta2": config.beta2,
+            "eps": config.eps,
+            "momentum": config.muon_momentum,
+            "steps": config.muon_steps,
+            "scale": config.muon_scale,
+            "precision": config.muon_precision,
+        }
+        super().__init__(groups, defaults)
+        for group in self.param_groups:
+            # load_state_dict looks this key up to decide where AdamW's step counters live
+            group["fused"] = group["kind"] == "adamw" and can_fuse(group["params"])
+            for parameter in group["params"]:
+                if group["kind"] == "muon" and parameter.ndim < 2:
+                    raise UserError(
+                        "Muon updates matrices; give vectors to a group of kind 'adamw'."
+                    )
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: Recomputes and returns the loss; rarely needed.
+
+        Returns:
+            The closure's loss, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if group["kind"] == "muon":
+                self._muon_step(group, parameters)
+            else:
+                self._adamw_step(group, parameters)
+        return loss
+
+    def _adamw_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        fused = group["fused"]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device if fused else "cpu")
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=fused,
+            amsgrad=False,
+            beta1=group["beta1"],
+            beta2=group["beta2"],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _muon_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        momentum = group["momentum"]
+        for batch in _batches_of_equal_shape(parameters):
+            updates = []
+            for parameter in batch:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                gradient: Any = parameter.grad
+                average = state["momentum"].lerp_(gradient, 1 - momentum)
+                updates.append(gradient.lerp(average, momentum))  # Nesterov
+            for parameter, update in zip(batch, _orthogonal_updates(updates, group), strict=True):
+                rows, columns = parameter.shape[0], parameter[0].numel()
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(
+                    update, alpha=-group["lr"] * update_scale(rows, columns, group["scale"])
+                )
+
+
+def _batches_of_equal_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Group parameters that can share one batched product; sharded ones stay alone."""
+    by_shape: dict[Any, list[Tensor]] = {}
+    for index, parameter in enumerate(parameters):
+        alone = index if isinstance(parameter, DTensor) else -1
+        by_shape.setdefault((parameter.shape, parameter.dtype, parameter.device, alone), []).append(
+            parameter
+        )
+    batches = []
+    for same in by_shape.values():
+        size = max(1, BATCH_ELEMENTS // same[0].numel())
+        batches += [same[start : start + size] for start in range(0, len(same), size)]
+    return batches
+
+
+def _orthogonal_updates(updates: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """Orthogonalise matrices of one shape; more than two dimensions count as (first, rest)."""
+    first = updates[0]
+    dtype = working_dtype(first.device, group["precision"])
+    if isinstance(first, DTensor):
+        matrix = first.full_tensor().flatten(1)[None]
+        whole = orthogonalize(matrix, group["steps"], dtype)[0].to(first.dtype).reshape(first.shape)
+        return [distribute_tensor(whole, first.device_mesh, first.placements, src_data_rank=None)]
+    stacked = orthogonalize(torch.stack(updates).flatten(2), group["steps"], dtype)
+    return list(stacked.to(first.dtype).reshape(len(updates), *first.shape).unbind())

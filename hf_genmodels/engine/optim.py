@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim.adamw import adamw
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
-from hf_genmodels.engine.muon import orthogonalize, update_scale, working_dtype
+from hf_genmodels.engine.muon import DEFAULT_MUON_LR, MuonAdamW, can_fuse
 from hf_genmodels.errors import UserError, suggest
 
-DEFAULT_MUON_LR = 0.02
 DEFAULT_MUON_EMBEDDING_LR = 0.1
 FINE_TUNING_FACTOR = 0.1
-_BATCH_ELEMENTS = 1 << 21  # matrices orthogonalised at once; more buys no speed and costs memory
-_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def build_optimizer(
@@ -54,7 +49,7 @@ def build_optimizer(
         "embeddings": config.weight_decay if config.decay_embeddings else 0.0,
         "vectors": 0.0,
     }
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "params": [parameter for _, parameter in members],
             "name": name,
@@ -66,14 +61,13 @@ def build_optimizer(
     ]
     if config.name == "muon":
         return MuonAdamW(groups, config)
-    parameters = [parameter for group in groups for parameter in group["params"]]
     return torch.optim.AdamW(
         groups,
         lr=rates["hidden"],
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
-        fused=can_fuse(parameters),
+        fused=all(can_fuse(group["params"]) for group in groups),
     )
 
 
@@ -120,9 +114,8 @@ def parameter_groups(model: nn.Module) -> dict[str, list[tuple[str, nn.Parameter
 
 
 def _head_parameters(model: nn.Module) -> set[int]:
-    if not hasattr(model, "get_output_embeddings"):
-        return set()
-    head = model.get_output_embeddings()
+    find: Any = getattr(model, "get_output_embeddings", None)  # transformers models have it
+    head = find() if find else None
     return set() if head is None else {id(parameter) for parameter in head.parameters()}
 
 
@@ -175,147 +168,6 @@ def learning_rates(
     if config.head_lr is not None:
         rates["head"] = config.head_lr
     return rates
-
-
-def can_fuse(parameters: Iterable[Tensor]) -> bool:
-    """Return whether AdamW's fused kernel takes these parameters.
-
-    Args:
-        parameters: Tensors that will be updated.
-    """
-    return all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the groups of kind ``muon``, AdamW for those of kind ``adamw``, as one optimiser.
-
-    Sharded parameters (DTensor, as FSDP2 makes them) are gathered one at a time for Newton-Schulz, which
-    every rank repeats; the result does not depend on the sharding, but use AdamW where that costs too
-    much.
-
-    Args:
-        groups: Parameter groups with ``params``, ``name``, ``kind``, ``lr`` and ``weight_decay``.
-        config: Momentum, betas, Newton-Schulz steps, scale and precision.
-    """
-
-    def __init__(self, groups: Sequence[dict[str, Any]], config: OptimConfig) -> None:
-        """Make the groups; state is made at the first step."""
-        defaults = {
-            "name": "hidden",
-            "kind": "muon",
-            "lr": DEFAULT_MUON_LR,
-            "weight_decay": 0.0,
-            "beta1": config.beta1,
-            "beta2": config.beta2,
-            "eps": config.eps,
-            "momentum": config.muon_momentum,
-            "steps": config.muon_steps,
-            "scale": config.muon_scale,
-            "precision": config.muon_precision,
-        }
-        super().__init__(groups, defaults)
-        for group in self.param_groups:
-            # load_state_dict looks this key up to decide where AdamW's step counters live
-            group["fused"] = group["kind"] == "adamw" and can_fuse(group["params"])
-            for parameter in group["params"]:
-                if group["kind"] == "muon" and parameter.ndim < 2:
-                    raise UserError(
-                        "Muon updates matrices; give vectors to a group of kind 'adamw'."
-                    )
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Recomputes and returns the loss; rarely needed.
-
-        Returns:
-            The closure's loss, or None.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            if group["kind"] == "muon":
-                self._muon_step(group, parameters)
-            else:
-                self._adamw_step(group, parameters)
-        return loss
-
-    def _adamw_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        fused = group["fused"]
-        for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                state["step"] = torch.zeros((), device=parameter.device if fused else "cpu")
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-        states = [self.state[parameter] for parameter in parameters]
-        adamw(
-            parameters,
-            [p.grad for p in parameters if p.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=fused,
-            amsgrad=False,
-            beta1=group["beta1"],
-            beta2=group["beta2"],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-
-    def _muon_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        momentum = group["momentum"]
-        for batch in _batches_of_equal_shape(parameters):
-            updates = []
-            for parameter in batch:
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-                updates.append(parameter.grad.lerp(average, momentum))  # Nesterov
-            for parameter, update in zip(batch, _orthogonal_updates(updates, group), strict=True):
-                rows, columns = parameter.shape[0], parameter[0].numel()
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(
-                    update, alpha=-group["lr"] * update_scale(rows, columns, group["scale"])
-                )
-
-
-def _batches_of_equal_shape(parameters: list[Tensor]) -> list[list[Tensor]]:
-    """Group parameters that can share one batched product; sharded ones stay alone."""
-    by_shape: dict[Any, list[Tensor]] = {}
-    for index, parameter in enumerate(parameters):
-        alone = index if isinstance(parameter, DTensor) else -1
-        by_shape.setdefault((parameter.shape, parameter.dtype, parameter.device, alone), []).append(
-            parameter
-        )
-    batches = []
-    for same in by_shape.values():
-        size = max(1, _BATCH_ELEMENTS // same[0].numel())
-        batches += [same[start : start + size] for start in range(0, len(same), size)]
-    return batches
-
-
-def _orthogonal_updates(updates: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-    """Orthogonalise matrices of one shape; more than two dimensions count as (first, rest)."""
-    first = updates[0]
-    dtype = working_dtype(first.device, group["precision"])
-    if isinstance(first, DTensor):
-        matrix = first.full_tensor().flatten(1)[None]
-        whole = orthogonalize(matrix, group["steps"], dtype)[0].to(first.dtype).reshape(first.shape)
-        return [distribute_tensor(whole, first.device_mesh, first.placements, src_data_rank=None)]
-    stacked = orthogonalize(torch.stack(updates).flatten(2), group["steps"], dtype)
-    return list(stacked.to(first.dtype).reshape(len(updates), *first.shape).unbind())
 
 
 def lr_factor(config: ScheduleConfig, step: int, max_steps: int) -> float:

@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
-from hf_genmodels.engine import optim as optim_module
-from hf_genmodels.engine.muon import orthogonalize
+from hf_genmodels.engine import muon as muon_module
+from hf_genmodels.engine.muon import MuonAdamW, orthogonalize
 from hf_genmodels.engine.optim import (
-    MuonAdamW,
     build_optimizer,
     build_schedule,
     default_learning_rate,
@@ -255,7 +256,7 @@ def test_batching_does_not_change_the_update(monkeypatch):
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     together = run()
-    monkeypatch.setattr(optim_module, "_BATCH_ELEMENTS", 1)
+    monkeypatch.setattr(muon_module, "BATCH_ELEMENTS", 1)
     torch.testing.assert_close(run(), together, atol=1e-5, rtol=1e-4)
 
 
@@ -351,3 +352,20 @@ def test_the_schedule_scales_every_group_from_the_first_step():
 def test_impossible_options_are_refused_with_the_flag(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_parameters_sharded_by_fsdp2_get_the_same_updates(name):
+    config = OptimConfig(name=name, muon_precision="float32")
+    plain, sharded = make_model(), make_model()
+    train(plain, build_optimizer(plain, config), steps=3)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
+        train(sharded, build_optimizer(sharded, config), steps=3)
+        for one, other in zip(plain.parameters(), sharded.parameters(), strict=True):
+            torch.testing.assert_close(one.detach(), other.full_tensor().detach())
+    finally:
+        torch.distributed.destroy_process_group()
