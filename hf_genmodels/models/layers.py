@@ -203,6 +203,8 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = self.head_dim**-0.5
+        self.qk_norm, self.norm_eps = config.qk_norm, config.norm_eps
+        self.attention_dropout = config.attention_dropout
         self.is_causal = True
         query_size = config.num_attention_heads * self.head_dim
         key_value_size = config.num_key_value_heads * self.head_dim
@@ -247,9 +249,9 @@ class SelfAttention(nn.Module):
             value = self.value_mix[0] * value + self.value_mix[1] * value_embedding
         value = value.view(heads).transpose(1, 2)
 
-        if self.config.qk_norm:
-            query = rms_norm(query, self.config.norm_eps)
-            key = rms_norm(key, self.config.norm_eps)
+        if self.qk_norm:
+            query = rms_norm(query, self.norm_eps)
+            key = rms_norm(key, self.norm_eps)
         if rotary is not None:
             query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
         if past_key_values is not None:
@@ -264,7 +266,7 @@ class SelfAttention(nn.Module):
             key,
             value,
             attention_mask,
-            dropout=self.config.attention_dropout if self.training else 0.0,
+            dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
         )

@@ -73,9 +73,12 @@ class GenGPTBlock(GradientCheckpointingLayer):
             past_key_values=past_key_values,
             **kwargs,
         )
-        hidden_states = hidden_states + F.dropout(attended, self.dropout, self.training)
+        hidden_states = hidden_states + self._drop(attended)
         transformed = self.mlp(self.mlp_norm(hidden_states))
-        return hidden_states + F.dropout(transformed, self.dropout, self.training)
+        return hidden_states + self._drop(transformed)
+
+    def _drop(self, states: torch.Tensor) -> torch.Tensor:
+        return F.dropout(states, self.dropout) if self.training else states
 
 
 class GenGPTPreTrainedModel(Int8Mixin, PreTrainedModel):
