@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from hf_genmodels.errors import UserError, suggest
 
+# The disk or the user's share of it is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 TRAINING = "hf_genmodels.training"
 # Command -> (module, function, what it does). Modules are imported when they are named.
 COMMANDS = {
@@ -39,13 +42,27 @@ def run_command(command: Callable[[], None]) -> None:
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(str(error))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _complain(
+            f"{error.strerror}: {error.filename or 'while writing'}. Make room and try again."
+        )
+        raise SystemExit(2) from None
+
+
+def _complain(message: str) -> None:
+    """Print what went wrong; several processes that train together have the same to say."""
+    rank = os.environ.get("RANK", "0")
+    start = "error" if rank == "0" else f"process {rank}"
+    print(f"{start}: {message}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -65,9 +65,9 @@ def train(run: Run, config: TrainLMConfig) -> None:
     state = run.state
     model.train()
 
-    while state.step < config.max_steps and not run.should_stop():
+    while state.step < config.max_steps and run.stop_reason is None:
         micro_batches = [next(batches) for _ in range(config.gradient_accumulation_steps)]
-        tokens = int(run.sum_over_ranks(sum(map(count_targets, micro_batches))))
+        (tokens,) = map(int, run.sum_over_ranks(sum(map(count_targets, micro_batches))))
         loss = torch.zeros((), device=run.accelerator.device)
         for number, batch in enumerate(micro_batches, start=1):
             with run.sync_gradients(model, last=number == len(micro_batches)):
@@ -75,9 +75,9 @@ def train(run: Run, config: TrainLMConfig) -> None:
                 part = model(**batch, use_cache=False, num_items_in_batch=max(tokens, 1)).loss
                 run.accelerator.backward(part * run.accelerator.num_processes)
             loss += part.detach()
-        loss = run.sum_over_ranks(loss)
-        run.check_finite(loss)
+        loss = run.agree(loss)
         grad_norm = run.clip_gradients(model, config.optim.max_grad_norm)
+        run.check_finite(loss, grad_norm)
         rate = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
@@ -98,7 +98,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
             if state.every(config.eval_every) or last:
                 validate(run, config, model, bare_model, tokenizer, data)
                 run.stop_if_no_gain()
-            saves = state.every(config.save_every) or last or run.should_stop()
+            saves = state.every(config.save_every) or last or run.stop_reason is not None
             if state.publishes(config.publish, saved=saves):
                 publish(run, config, bare_model, tokenizer, data)
         if saves:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import typing
 from collections.abc import Sequence
@@ -76,9 +77,14 @@ def build_parser(config_class: type, *, command: str, description: str) -> Argum
 
 
 def write_yaml(config: Any, path: Path) -> None:
-    """Write a dataclass as YAML that `--config` reads."""
+    """Write a dataclass as YAML that `--config` reads, whole or not at all."""
     text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    staged = path.with_name(f".{path.name}.partial")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

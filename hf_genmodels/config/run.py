@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_genmodels.errors import UserError, suggest
 
+CONFIG_NAME = "config.yaml"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 PUBLISH = ("best", "last")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -101,6 +103,8 @@ class RunConfig:
         Raises:
             UserError: If a value cannot work.
         """
+        # Processes that were started already count, whoever started them.
+        self.num_processes = int(os.environ.get("WORLD_SIZE", self.num_processes))
         for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
             _at_least(name, getattr(self, name), 1)
         for name in ("log_every", "keep_checkpoints", "num_processes"):
@@ -273,7 +277,7 @@ def check_new_folder(folder: str, lock_name: str) -> None:
         raise UserError(f"--output_dir {folder} is a file. Name a folder.")
     if not path.is_dir():
         return
-    if (path / "config.yaml").is_file():
+    if (path / CONFIG_NAME).is_file():
         raise UserError(
             f"--output_dir {folder} holds another run. Go on with it: --resume {folder}. "
             "Or name a new folder."

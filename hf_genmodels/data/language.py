@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class TextData:
         windows: Training windows; `None` when the data are streamed.
         stream: Source of a stream; `None` when the data are stored.
         validation: Validation windows, if there is any validation text.
+        validation_name: Where they are from, in words.
         bytes_per_token: UTF-8 bytes of validation text per token, for bits per byte.
         fingerprint: Digest of all of it.
     """
@@ -74,6 +76,7 @@ class TextData:
     windows: PackedWindows | None
     stream: TextSource | None
     validation: PackedWindows | None
+    validation_name: str
     bytes_per_token: float
     fingerprint: str
 
@@ -153,7 +156,10 @@ def load_text_data(
         bytes_per_token = validation_cache.num_bytes / len(validation_cache.tokens)
         fingerprint += validation_cache.fingerprint
         validation = _first_windows(validation_cache, config.block_size, config.max_eval_windows)
-    return TextData(windows, stream, validation, bytes_per_token or 0.0, fingerprint)
+    name = _name_of(validation_source or train_source)
+    if validation_source is None:
+        name = f"last {config.validation_split_percentage:g} % of {name}"
+    return TextData(windows, stream, validation, name, bytes_per_token or 0.0, fingerprint)
 
 
 def count_targets(batch: dict[str, torch.Tensor]) -> int:
@@ -224,6 +230,12 @@ class TrainingBatches:
     def stream_state(self) -> dict[str, Any] | None:
         """Position of a stream right after the last batch, JSON-able; `None` without a stream."""
         return None if self._stream is None else self._stream.state_dict()
+
+
+def _name_of(source: TextSource) -> str:
+    if not source.dataset_name:
+        return ", ".join(Path(name).name for name in source.files)
+    return f"{source.dataset_name} ({source.split})"
 
 
 def _validation_split(name: str, config_name: str | None) -> str | None:

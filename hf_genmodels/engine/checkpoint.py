@@ -90,16 +90,23 @@ def save_checkpoint(
             _write_rank_state(staging, run.accelerator.process_index, data_state)
     except (OSError, SafetensorError) as error:
         problem = str(error)
-    if run.sum_over_ranks(float(problem is not None)):
+    (failed,) = run.sum_over_ranks(float(problem is not None))
+    if not failed and run.is_main:
+        problem = _publish(staging, folder)
+    if failed or run.broadcast(problem) is not None:
+        if problem is not None:
+            logger.warning(
+                "The checkpoint of step %d was not saved: %s. The run goes on; the checkpoints "
+                "before stay.",
+                run.state.step,
+                problem,
+            )
         if run.is_main:
             shutil.rmtree(staging, ignore_errors=True)
-        logger.warning("The checkpoint of step %d was not saved: %s", run.state.step, problem)
         return None
+    run.saved_step = run.state.step
     if run.is_main:
-        problem = _publish(staging, folder, run.config.keep_checkpoints)
-    if run.broadcast(problem) is not None:
-        logger.warning("The checkpoint of step %d was not saved: %s", run.state.step, problem)
-        return None
+        _rotate(run.checkpoints, run.state.step, run.config.keep_checkpoints)
     return folder
 
 
@@ -141,20 +148,38 @@ def load_checkpoint(
 
 
 def newest_checkpoint(run: Run) -> Path | None:
-    """Return the newest complete checkpoint of a run, and say which ones had to be passed over."""
-    found = None
+    """Return the newest complete checkpoint of a run; all ranks call it.
+
+    Says which checkpoints had to be passed over. `None` means that the run was stopped before it
+    saved anything.
+
+    Raises:
+        UserError: If there are checkpoints, but none is complete.
+    """
+    found, damaged = None, {}
     if run.is_main:
-        for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
+        for leftover in run.checkpoints.glob(f"{STAGING}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for folder in reversed(_saved(run.checkpoints)):
             problem = check_manifest(folder)
             if problem is None:
                 found = folder
                 break
-            logger.warning(
-                "The checkpoint %s is damaged (%s); trying the one before.", folder, problem
-            )
-        for staging in run.checkpoints.glob(f"{STAGING}*"):
-            shutil.rmtree(staging, ignore_errors=True)
-    return run.broadcast(found)
+            damaged[folder.name] = problem
+            logger.warning("The checkpoint %s is damaged: %s.", folder, problem)
+    found, damaged = run.broadcast((found, damaged))
+    if found is None and damaged:
+        raise UserError(
+            f"No checkpoint in {run.checkpoints} is complete: "
+            + "; ".join(f"{name}: {problem}" for name, problem in damaged.items())
+            + ". Restore one of them from a copy, or start a new run in another --output_dir."
+        )
+    if run.is_main:
+        if found is None:
+            logger.info("nothing was saved in %s yet: starting at step 0", run.output_dir)
+        elif damaged:
+            logger.warning("Going on from %s, the newest complete one.", found)
+    return found
 
 
 def check_manifest(folder: Path) -> str | None:
@@ -184,6 +209,7 @@ def check_identity(saved: dict[str, Any], current: dict[str, Any]) -> None:
     Raises:
         UserError: With everything that differs.
     """
+    current = json.loads(json.dumps(current))
     differences = [
         f"{name}: the run has {saved.get(name)!r}, now it is {current.get(name)!r}"
         for name in sorted(saved.keys() | current.keys())
@@ -305,8 +331,8 @@ def _join_optimizer(tensors: dict[str, torch.Tensor], values: dict[str, Any]) ->
     return {"state": state, "param_groups": values["param_groups"]}
 
 
-def _publish(staging: Path, folder: Path, keep: int) -> str | None:
-    """Complete a staged checkpoint and rename it; then remove older ones.
+def _publish(staging: Path, folder: Path) -> str | None:
+    """Complete a staged checkpoint and rename it.
 
     Returns:
         What went wrong, or `None`.
@@ -321,15 +347,31 @@ def _publish(staging: Path, folder: Path, keep: int) -> str | None:
         for path in _all_paths(staging):
             _flush(path)
         if folder.exists():  # a damaged one of the same step, which was passed over
-            shutil.rmtree(folder)
+            folder.rename(folder.with_name(f"{STAGING}old-{folder.name}"))
         staging.rename(folder)
         _flush(folder.parent)
     except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
         return str(error)
-    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
     return None
+
+
+def _rotate(checkpoints: Path, step: int, keep: int) -> None:
+    """Remove old checkpoints, and those after a step, which were passed over as damaged."""
+    saved = _saved(checkpoints)
+    current = [folder for folder in saved if _step_of(folder) <= step]
+    later = [folder for folder in saved if _step_of(folder) > step]
+    for old in (*current[:-keep], *later, *checkpoints.glob(f"{STAGING}*")):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _saved(checkpoints: Path) -> list[Path]:
+    """Return the folders of the checkpoints, oldest first."""
+    folders = [path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(folders, key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _all_paths(folder: Path) -> Iterator[Path]:

@@ -40,7 +40,7 @@ def evaluate_language_model(
         loss_sum += output.loss.item()
         tokens += counted
     model.train(was_training)
-    loss_sum, tokens = run.sum_over_ranks(loss_sum), run.sum_over_ranks(tokens)
+    loss_sum, tokens = run.sum_over_ranks(loss_sum, tokens)
     loss = loss_sum / max(tokens, 1)
     return {
         "eval_loss": loss,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import TrainLMConfig
 from hf_genmodels.config.run import check_new_folder
@@ -19,6 +19,7 @@ from hf_genmodels.data.sampling import validation_loader
 from hf_genmodels.engine.checkpoint import MODEL_CONFIG
 from hf_genmodels.engine.estimate import format_count, format_duration
 from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
+from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.optim import freeze
 from hf_genmodels.engine.report import plot_training, write_results, write_samples
 from hf_genmodels.engine.run import LOCK_NAME, Run
@@ -30,6 +31,7 @@ from hf_genmodels.hub.verify import verify_folder
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
 from hf_genmodels.tokenization.bpe import train_bpe
+from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
 from hf_genmodels.tokenization.saving import save_tokenizer
 
 logger = logging.getLogger("hf_genmodels")
@@ -63,9 +65,10 @@ def build_tokenizer(
         UserError: If there is no such tokenizer.
     """
     if (output_dir / "tokenizer.json").is_file():
-        return load_tokenizer(output_dir)
-    if config.tokenizer_name or config.model_name_or_path:
-        return load_tokenizer(config.tokenizer_name or config.model_name_or_path)
+        return load_local_tokenizer(output_dir)
+    given = config.tokenizer_name or config.model_name_or_path
+    if given:
+        return load_local_tokenizer(given) if Path(given).is_dir() else load_tokenizer(given)
     source, _ = text_sources(config)
     logger.info("training a tokenizer of %d tokens", config.tokenizer_vocab_size)
     tokenizer = train_bpe(
@@ -91,12 +94,13 @@ def build_model(
         config: The run's options.
         tokenizer: The model's tokenizer.
         data: The data, whose tokens must be in the model's vocabulary.
-        checkpoint: Checkpoint whose weights will be loaded, so that none are needed now.
+        checkpoint: Checkpoint whose weights will replace those of a pretrained model, which then
+            need not be there any more.
 
     Raises:
         UserError: If model, tokenizer and windows do not fit together.
     """
-    if checkpoint is not None:
+    if checkpoint is not None and config.model_name_or_path:
         model = GenGPTForCausalLM(GenGPTConfig.from_json_file(checkpoint / MODEL_CONFIG))
     else:
         ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
@@ -139,8 +143,13 @@ def identity_of(
     data: TextData,
 ) -> dict[str, Any]:
     """Return what must stay the same when a run goes on, JSON-able."""
-    plain = {**model.config.to_dict(), "transformers_version": None, "dtype": None}
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    own = {field.name for field in dataclasses.fields(GenGPTConfig)} - inherited
+    processes = {"num_processes": config.num_processes} if config.streaming else {}
     return {
+        **processes,
+        "model_name_or_path": config.model_name_or_path,
+        "tokenizer_name": config.tokenizer_name,
         "data": hashlib.sha256(data.fingerprint.encode()).hexdigest()[:16],
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16],
         "seed": config.seed,
@@ -148,7 +157,7 @@ def identity_of(
         "examples in a step": config.global_batch_size,
         "ema_decay": config.ema_decay,
         "freeze": config.freeze,
-        **{f"model.{key}": plain[key] for key in sorted(plain) if not key.startswith("_")},
+        **{f"model.{name}": getattr(model.config, name) for name in sorted(own)},
         **{f"optim.{key}": value for key, value in dataclasses.asdict(config.optim).items()},
         **{f"lora.{key}": value for key, value in dataclasses.asdict(config.lora).items()},
     }
@@ -240,15 +249,16 @@ def validate(
         texts = sample_texts(
             bare_model, tokenizer, prompts, config.sample, seed=config.seed + run.state.step
         )
-        if run.is_main:
-            write_samples(run.report_dir, run.state.step, prompts, texts)
-            logger.info("step %d  sample: %s", run.state.step, _one_line(prompts[0] + texts[0]))
+        logger.info("step %d  sample: %s", run.state.step, _one_line(prompts[0] + texts[0]))
     if run.is_main:
         samples = [
             {"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=False)
         ]
         results = {"step": run.state.step, "samples": samples, **measured}
-        write_results(run.report_dir, results)
+        with warn_if_failing(f"The report of step {run.state.step} was not written", OSError):
+            if texts:
+                write_samples(run.report_dir, run.state.step, prompts, texts)
+            write_results(run.report_dir, results)
 
 
 def publish(
@@ -262,18 +272,14 @@ def publish(
     state_dict = run.accelerator.get_state_dict(bare_model)
     if not run.is_main:
         return
-    try:
+    with warn_if_failing("No loss curve was drawn", (UserError, OSError)):
         plot_training(run.output_dir / "metrics.jsonl", run.report_dir)
-    except UserError as error:
-        logger.warning("No loss curve was drawn: %s", error)
-    if config.lora.r:
-        bare_model.save_pretrained(run.output_dir / "adapter")
-        bare_model, state_dict = _merged(bare_model), None
-    card = _card(run, config, bare_model, data)
-    try:
+    with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):
+        if config.lora.r:
+            bare_model.save_pretrained(run.output_dir / "adapter")
+            bare_model, state_dict = _merged(bare_model), None
+        card = _card(run, config, bare_model, data)
         publish_folder(bare_model, tokenizer, run.output_dir, card, state_dict=state_dict)
-    except OSError as error:
-        logger.warning("The model of step %d was not published: %s", run.state.step, error)
 
 
 def finish(run: Run, config: TrainLMConfig) -> None:
@@ -283,6 +289,11 @@ def finish(run: Run, config: TrainLMConfig) -> None:
         return
     run.metrics.close()
     if state.step < config.max_steps and not run.is_complete:
+        if run.saved_step != state.step:
+            raise UserError(
+                f"Stopped after step {state.step} ({run.stop_reason}), but it could not be saved. "
+                f"The newest checkpoint is of step {run.saved_step}."
+            )
         logger.info(
             "stopped after step %d: %s. Everything is saved; go on with:\n"
             "  genmodels train lm --resume %s",
@@ -410,21 +421,18 @@ def _check_fit(
 
 def _card(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
     """Gather what the model card says."""
+    results = _results_of(run)
+    metrics = [
+        Metric(
+            type=name,
+            value=results[f"eval_{name}"],
+            dataset=data.validation_name,
+            num_tokens=results["eval_tokens"],
+        )
+        for name in ("loss", "perplexity", "bits_per_byte")
+        if f"eval_{name}" in results
+    ]
     source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
-    metrics, samples = [], []
-    results = json.loads((run.report_dir / "results.json").read_text(encoding="utf-8"))
-    if results.get("step") == run.state.step:
-        metrics = [
-            Metric(
-                type=name,
-                value=results[f"eval_{name}"],
-                dataset=source,
-                num_tokens=results["eval_tokens"],
-            )
-            for name in ("loss", "perplexity", "bits_per_byte")
-            if f"eval_{name}" in results
-        ]
-        samples = [Sample(**sample) for sample in results.get("samples", [])]
     training = {
         "steps": f"{run.state.step:,} of {config.max_steps:,}",
         "tokens": f"{run.state.tokens:,}",
@@ -445,9 +453,16 @@ def _card(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextDat
         training_data={"source": source, "windows": _count(data), "window": config.block_size},
         training=training,
         metrics=metrics,
-        samples=samples,
+        samples=[Sample(**sample) for sample in results.get("samples", [])],
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def _results_of(run: Run) -> dict[str, Any]:
+    """Return what was measured at this step, if anything was."""
+    path = run.report_dir / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return results if results.get("step") == run.state.step else {}
 
 
 def _count(data: TextData) -> str:

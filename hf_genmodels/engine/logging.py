@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,22 @@ def setup_logging(*, is_main: bool) -> None:
     logger.propagate = False
 
 
+@contextlib.contextmanager
+def warn_if_failing(
+    what: str, errors: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Turn the failure of something that training can do without into a warning.
+
+    Args:
+        what: What failed, as the beginning of the warning.
+        errors: What is caught.
+    """
+    try:
+        yield
+    except errors as error:
+        logger.warning("%s: %s", what, error)
+
+
 class MetricsLog:
     """Appends measurements to metrics.jsonl and shows them.
 
@@ -53,7 +71,7 @@ class MetricsLog:
         self.max_steps = max_steps
         self.first_step = step
         self.started = time.monotonic()
-        self.last_line = 0.0
+        self._torn = False
         self.is_terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=max_steps,
@@ -80,9 +98,14 @@ class MetricsLog:
         """
         if not self.is_main:
             return
-        line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" + line if self._torn else line)
+            self._torn = False
+        except OSError as error:  # a full disk, perhaps for a while only
+            self._torn = True
+            logger.warning("The metrics of step %d were not written: %s", step, error)
         if self.trackers is not None:
             try:
                 self.trackers.log(values, step=step)

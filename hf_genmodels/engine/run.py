@@ -8,28 +8,38 @@ import logging
 import math
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
 from filelock import FileLock, Timeout
 from torch import nn
 
 from hf_genmodels.config.parser import write_yaml
-from hf_genmodels.config.run import RunConfig, check_new_folder, seconds_of
-from hf_genmodels.engine.logging import MetricsLog, setup_logging
+from hf_genmodels.config.run import CONFIG_NAME, RunConfig, check_new_folder, seconds_of
+from hf_genmodels.engine.logging import MetricsLog, setup_logging, warn_if_failing
 from hf_genmodels.engine.precision import resolve_precision
 from hf_genmodels.errors import UserError
 
 logger = logging.getLogger("hf_genmodels")
 LOCK_NAME = ".lock"
+# The main process tokenises while the others wait for it.
+PATIENCE = timedelta(hours=6)
+# A launcher passes on a signal that the terminal has sent to every process already.
+SAME_SIGNAL_SECONDS = 1.0
 
 
 class TrainingDivergedError(UserError):
@@ -118,8 +128,9 @@ class Run:
         state: Where the loop stands.
         metrics: metrics.jsonl, the progress bar and the trackers.
         clock: Time in the loop, and throughput.
-        stop_reason: Why the run must end before its last step, if it must.
+        stop_reason: Why the run ends before its last step, if it does; the same on all ranks.
         is_complete: Whether nothing is left to do, although steps are.
+        saved_step: Step of the last checkpoint that was saved or loaded.
     """
 
     def __init__(self, config: RunConfig, accelerator: Accelerator, output_dir: Path):
@@ -129,11 +140,16 @@ class Run:
         self.state = LoopState()
         self.stop_reason: str | None = None
         self.is_complete = False
+        self.saved_step: int | None = None
         self.clock = Clock(self.state)
+        self.metrics: MetricsLog | None = None
+        self._asked: str | None = None
+        self._asked_at = 0.0
+        self._pid = os.getpid()
         self._started = time.monotonic()
         self._limit = math.inf if config.max_time is None else seconds_of(config.max_time)
         self._lock: FileLock | None = None
-        self.metrics: MetricsLog | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @property
     def is_main(self) -> bool:
@@ -150,14 +166,23 @@ class Run:
         """Folder of plots and samples."""
         return self.output_dir / "report"
 
-    def sum_over_ranks(self, value: float | torch.Tensor) -> float:
-        """Return the sum of a number over all ranks."""
-        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    def sum_over_ranks(self, *values: float | torch.Tensor) -> list[float]:
+        """Return the sum of each number over all ranks."""
+        tensor = torch.tensor([float(value) for value in values], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
-            dtype = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
-            tensor = tensor.to(self.accelerator.device, dtype)
+            tensor = tensor.to(self.accelerator.device)
             tensor = self.accelerator.reduce(tensor, reduction="sum")
-        return tensor.item()
+        return tensor.tolist()
+
+    def agree(self, loss: torch.Tensor) -> float:
+        """Return a loss summed over all ranks; on the way they agree whether one must stop."""
+        if self._asked is None and time.monotonic() - self._started > self._limit:
+            self._asked = f"--max_time {self.config.max_time} is over"
+        reason = self._asked
+        total, asked = self.sum_over_ranks(loss, float(reason is not None))
+        if asked:
+            self.stop_reason = reason or "another process was asked to stop"
+        return total
 
     def broadcast(self, value: Any) -> Any:
         """Return the main rank's object on every rank."""
@@ -194,20 +219,26 @@ class Run:
         self.metrics.write(self.state.step, values)
         self.metrics.show(self.state.step, values)
 
-    def check_finite(self, loss: float) -> None:
-        """Stop the run if a loss is not finite, before it spoils the weights.
+    def check_finite(self, loss: float, grad_norm: float) -> None:
+        """Stop the run before a loss or gradient that is not finite spoils the weights.
 
         Raises:
             TrainingDivergedError: With the step, the examples and what to try.
         """
-        if math.isfinite(loss):
+        skips_bad_steps = self.accelerator.scaler is not None  # fp16 lowers its scale instead
+        if math.isfinite(loss) and (math.isfinite(grad_norm) or skips_bad_steps):
             return
+        what = (
+            f"gradient's norm became {grad_norm}" if math.isfinite(loss) else f"loss became {loss}"
+        )
         first = self.state.examples
+        saved = "Nothing was saved before."
+        if self.saved_step is not None:
+            saved = f"The checkpoint of step {self.saved_step} in {self.output_dir} is good."
         raise TrainingDivergedError(
-            f"The loss became {loss} at step {self.state.step + 1}, in the batch of examples {first} "
-            f"to {first + self.config.global_batch_size - 1} of the training order. The weights of "
-            f"this step were not saved; what was saved before is in {self.output_dir}. Lower the "
-            "learning rate, or use --mixed_precision no, and start anew or resume."
+            f"The {what} at step {self.state.step + 1}, in the batch of examples {first} to "
+            f"{first + self.config.global_batch_size - 1} of the training order. {saved} Start a "
+            "new run with a lower learning rate, or resume this one with --mixed_precision no."
         )
 
     def stop_if_no_gain(self) -> None:
@@ -219,34 +250,37 @@ class Run:
             )
             self.is_complete = True
 
-    def should_stop(self) -> bool:
-        """Whether the run must save and end now, agreed on by all ranks."""
-        if self.stop_reason is None and time.monotonic() - self._started > self._limit:
-            self.stop_reason = f"--max_time {self.config.max_time} is over"
-        if self.accelerator.num_processes > 1:
-            asked = self.sum_over_ranks(float(self.stop_reason is not None))
-            if asked and self.stop_reason is None:
-                self.stop_reason = "another process was asked to stop"
-        return self.stop_reason is not None
+    def handle_signals(self) -> None:
+        """From now on, let the first SIGTERM or SIGINT finish the step and save."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._on_signal)
 
     def close(self) -> None:
-        """End trackers and the progress bar, and let the folder go."""
+        """End trackers and the progress bar, and let signals and the folder go."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if self.metrics is not None:
             self.metrics.close()
-        self.accelerator.end_training()
+        with warn_if_failing("A tracker did not end well"):
+            self.accelerator.end_training()
         if self._lock is not None:
             self._lock.release()
 
     def _on_signal(self, number: int, _frame: Any) -> None:
+        if os.getpid() != self._pid:  # a worker that prepares batches; the run ends it
+            signal.signal(number, signal.SIG_DFL)
+            return
         name = signal.Signals(number).name
-        if self.stop_reason is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stop_reason = f"{name} was received"
-        logger.warning(
-            "%s: the step is finished and saved first.%s",
-            name,
-            " Press Ctrl-C again to stop at once." if number == signal.SIGINT else "",
-        )
+        if self._asked is not None:
+            is_second = time.monotonic() - self._asked_at > SAME_SIGNAL_SECONDS
+            if number == signal.SIGINT and is_second:
+                raise KeyboardInterrupt
+            return
+        self._asked = f"{name} was received"
+        self._asked_at = time.monotonic()
+        if self.is_main:
+            hint = " Press Ctrl-C again to stop at once." if number == signal.SIGINT else ""
+            logger.warning("%s: the step is finished and saved first.%s", name, hint)
 
 
 @contextlib.contextmanager
@@ -263,6 +297,7 @@ def start_run(config: RunConfig) -> Iterator[Run]:
         UserError: If the folder holds something else or another process works in it.
     """
     output_dir = Path(config.resume or config.output_dir)
+    existed = output_dir.is_dir()
     accelerator = _make_accelerator(config, output_dir)
     setup_logging(is_main=accelerator.is_main_process)
     run = Run(config, accelerator, output_dir)
@@ -278,12 +313,13 @@ def start_run(config: RunConfig) -> Iterator[Run]:
         raise UserError(problem)
 
     seed_everything(config.seed + accelerator.process_index)
-    previous = {s: signal.signal(s, run._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield run
+    except UserError:
+        if run.is_main and run.metrics is None and not config.resume:
+            _leave_no_trace(output_dir, existed=existed)
+        raise
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         run.close()
 
 
@@ -303,13 +339,15 @@ def begin(run: Run, state: LoopState | None) -> None:
     """
     if state is not None:
         run.state = state
+        run.saved_step = state.step
     run.clock = Clock(run.state)
+    trackers = None
     if run.is_main:
-        kept = dataclasses.replace(run.config, resume=None, output_dir=str(run.output_dir))
-        write_yaml(kept, run.output_dir / "config.yaml")
+        _keep_config(run.config, run.output_dir)
         if run.config.report_to:
-            run.accelerator.init_trackers("hf_genmodels", config={})
-    trackers = run.accelerator if run.config.report_to else None
+            with warn_if_failing("The trackers cannot be used"):
+                run.accelerator.init_trackers("hf_genmodels")
+                trackers = run.accelerator
     run.metrics = MetricsLog(
         run.output_dir / "metrics.jsonl",
         run.state.step,
@@ -317,6 +355,7 @@ def begin(run: Run, state: LoopState | None) -> None:
         is_main=run.is_main,
         trackers=trackers,
     )
+    run.handle_signals()
 
 
 def _make_accelerator(config: RunConfig, output_dir: Path) -> Accelerator:
@@ -327,7 +366,10 @@ def _make_accelerator(config: RunConfig, output_dir: Path) -> Accelerator:
         mixed_precision=resolve_precision(config.mixed_precision, device),
         log_with=config.report_to or None,
         project_dir=str(output_dir),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
     )
 
 
@@ -348,4 +390,20 @@ def _claim_folder(config: RunConfig, output_dir: Path) -> FileLock:
         raise UserError(
             f"Another process is working in {output_dir}. Wait for it, or name another folder."
         ) from None
+    if not config.resume:
+        _keep_config(config, output_dir)
     return lock
+
+
+def _keep_config(config: RunConfig, output_dir: Path) -> None:
+    """Write what `--resume` needs to find the run's options again."""
+    kept = dataclasses.replace(config, resume=None, output_dir=str(output_dir))
+    write_yaml(kept, output_dir / CONFIG_NAME)
+
+
+def _leave_no_trace(output_dir: Path, *, existed: bool) -> None:
+    """Empty the folder of a run that could not begin; it was empty or not there before."""
+    for path in output_dir.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not existed:
+        output_dir.rmdir()

@@ -1,0 +1,294 @@
+"""Training runs for tests: through the command line, in processes that are forked ready-made.
+
+A fresh interpreter spends seconds on imports. Here a fork server imports once, and every run is a
+process of its own that calls the same `genmodels` entry point. Nothing else is different, except
+that the check of the published folder in a clean interpreter is left out unless a test asks for it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+SENTENCES = (
+    "The river ran past the old mill. ",
+    "Nobody had heard the bell since spring, and Anna wondered why! ",
+    "She counted 17 boats; one was red. ",
+    "Was it late? It was. ",
+    "Éva said: «come in», and they came. ",
+)
+TINY = {
+    "config": "tiny",
+    "tokenizer_vocab_size": 290,
+    "block_size": 32,
+    "per_device_train_batch_size": 2,
+    "max_steps": 10,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "max_eval_windows": 4,
+    "mixed_precision": "no",
+    "model.hidden_size": 32,
+    "model.num_attention_heads": 2,
+    "sample.max_new_tokens": 0,
+}
+
+
+def text(sentences: int) -> str:
+    """A text that is the same everywhere and does not repeat soon."""
+    return "".join(SENTENCES[(i * i + i // 7) % len(SENTENCES)] for i in range(sentences))
+
+
+def tiny_run(train_file: Path | str | None = None, **options: Any) -> list[str]:
+    """The command line of a small run; `model__hidden_size=8` means --model.hidden_size 8."""
+    given = {name.replace("__", "."): value for name, value in options.items()}
+    arguments = ["train", "lm"]
+    if train_file is not None:
+        arguments += ["--train_file", str(train_file)]
+    for name, value in {**TINY, **given}.items():
+        values = value if isinstance(value, list) else [value]
+        if value is not None:
+            arguments += [f"--{name}", *map(str, values)]
+    return arguments
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    output: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what was wrong."""
+        assert self.status == 2, f"status {self.status}:\n{self.output}"
+        assert "Traceback" not in self.output, self.output
+        lines = [line for line in self.output.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.output
+        return self.output[self.output.index("error: ") :]
+
+    def succeeded(self) -> Outcome:
+        """Fail the test with the command's output unless it ended well."""
+        assert self.status == 0, f"status {self.status}:\n{self.output}"
+        return self
+
+
+def call(arguments: Sequence[str]) -> Outcome:
+    """Run `genmodels ...` in this process."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    from hf_genmodels.cli import main
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    output, status = io.StringIO(), 0
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ending:
+            status = _status_of(ending)
+    return Outcome(status, output.getvalue())
+
+
+@dataclass
+class Process:
+    """A `genmodels` command that runs in a process of its own."""
+
+    handle: Any
+    log: Path
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.handle.pid, number)
+
+    def wait(self, timeout: float = 240.0) -> Outcome:
+        """Wait for the end."""
+        self.handle.join(timeout)
+        output = self.log.read_text(encoding="utf-8", errors="replace")
+        if self.handle.is_alive():
+            self.handle.kill()
+            raise AssertionError(f"still running after {timeout} s:\n{output}")
+        return Outcome(self.handle.exitcode, output)
+
+
+def start(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    prepare: Callable[..., None] | None = None,
+    prepare_arguments: tuple[Any, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> Process:
+    """Start `genmodels ...`.
+
+    Args:
+        arguments: The command line.
+        log: File for what it prints.
+        prepare: Module-level function that the process calls first.
+        prepare_arguments: Its arguments.
+        environment: Additional variables.
+    """
+    variables = {**_cache_variables(), **(environment or {})}
+    handle = _fork_server().Process(
+        target=_child, args=(list(arguments), str(log), variables, prepare, prepare_arguments)
+    )
+    handle.start()
+    return Process(handle, log)
+
+
+def run(arguments: Sequence[str], log: Path, **options: Any) -> Outcome:
+    """Run `genmodels ...` in a process of its own and wait for it."""
+    return start(arguments, log, **options).wait()
+
+
+def start_group(
+    arguments: Sequence[str],
+    log: Path,
+    size: int,
+    prepares: dict[int, tuple[Any, ...]] | None = None,
+) -> list[Process]:
+    """Start the processes of one distributed run, as a launcher would.
+
+    Args:
+        arguments: The command line.
+        log: File for what rank 0 prints.
+        size: Number of processes.
+        prepares: Rank -> (function, *arguments) that it calls first.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    processes = []
+    for rank in range(size):
+        variables = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+        function, *values = (prepares or {}).get(rank, (None,))
+        processes.append(
+            start(
+                arguments,
+                log.with_suffix(f".{rank}"),
+                prepare=function,
+                prepare_arguments=tuple(values),
+                environment=variables,
+            )
+        )
+    return processes
+
+
+def run_group(arguments: Sequence[str], log: Path, size: int, **options: Any) -> list[Outcome]:
+    """Run the processes of one distributed run and wait for all."""
+    return [process.wait() for process in start_group(arguments, log, size, **options)]
+
+
+def signal_at_step(step: int, number: int) -> None:
+    """Let this process get a signal while it is in a step."""
+    from hf_genmodels.engine.run import Run
+
+    original = Run.agree
+
+    def agree(self: Run, loss: Any) -> float:
+        if self.state.step + 1 == step:
+            os.kill(os.getpid(), number)
+        return original(self, loss)
+
+    Run.agree = agree  # type: ignore[method-assign]
+
+
+def die_at_event(count: int) -> None:
+    """Let this process get SIGKILL at its nth write that must last: a flush, a rename, a removal."""
+    events = iter(range(1, count + 1))
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            if next(events, count) == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return wrapper
+
+    for name in ("fsync", "rename", "replace", "unlink", "rmdir"):
+        setattr(os, name, dying(getattr(os, name)))
+
+
+def losses(folder: Path) -> list[tuple[Any, ...]]:
+    """What metrics.jsonl says, without times."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    untimed = []
+    for line in lines:
+        values = json.loads(line)
+        values.pop("time")
+        values.pop("tokens_per_second", None)
+        untimed.append(tuple(sorted(values.items())))
+    return untimed
+
+
+def weights(folder: Path) -> bytes:
+    """The published weights."""
+    return (folder / "model.safetensors").read_bytes()
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a run's folder."""
+    return sorted(int(p.name.removeprefix("step-")) for p in folder.glob("checkpoints/step-*"))
+
+
+@lru_cache(maxsize=1)
+def _fork_server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["hf_genmodels.cli", "training.train_lm", "matplotlib.backends.backend_agg", "datasets",
+         "accelerate", "torch.distributed", "torch._dynamo"]
+    )  # fmt: skip
+    return context
+
+
+def _cache_variables() -> dict[str, str]:
+    names = ("HF_GENMODELS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _child(
+    arguments: list[str],
+    log: str,
+    variables: dict[str, str],
+    prepare: Callable[..., None] | None,
+    prepare_arguments: tuple[Any, ...],
+) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    os.environ.update(variables)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from hf_genmodels.cli import main
+    from hf_genmodels.engine import language
+
+    if "VERIFY" not in variables:
+        language.verify_folder = lambda folder: "not verified"
+    if prepare is not None:
+        prepare(*prepare_arguments)
+    try:
+        main(arguments)
+    except SystemExit as ending:
+        os._exit(_status_of(ending))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _status_of(ending: SystemExit) -> int:
+    return ending.code if isinstance(ending.code, int) else int(ending.code is not None)

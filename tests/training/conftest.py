@@ -1,0 +1,32 @@
+"""One small text for all runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import runs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_GENMODELS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of some 23 windows of 32 tokens: about 11 steps of two windows are an epoch."""
+    path = tmp_path_factory.mktemp("text") / "train.txt"
+    path.write_text(runs.text(60), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def validation_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "validation.txt"
+    path.write_text(runs.text(90)[-1500:], encoding="utf-8")
+    return path
