@@ -25,7 +25,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hf_genmodels.config.lm import TrainLMConfig
-from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
+from hf_genmodels.config.optim import ScheduleConfig
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.data.cache import build_token_cache
 from hf_genmodels.data.packing import PackedWindows

@@ -21,7 +21,6 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.import_utils import is_tracing
@@ -403,7 +402,9 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         if has_labels and not return_logits and self._head_is_plain():
             loss = self._chunked_loss(hidden_states, labels, **kwargs)
         else:
-            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
+            if isinstance(logits_to_keep, int):
+                logits_to_keep = slice(-logits_to_keep, None)
+            logits = self.lm_head(hidden_states[:, logits_to_keep])
             if self.config.logit_softcap is not None:
                 logits = self.config.logit_softcap * torch.tanh(logits / self.config.logit_softcap)
             if has_labels:
