@@ -1,0 +1,1 @@
+"""From files or a hub dataset to batches of tokens."""

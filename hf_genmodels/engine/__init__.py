@@ -1,0 +1,1 @@
+"""What training scripts call: run, checkpoint, optimiser, validation, report. accelerate lives here."""

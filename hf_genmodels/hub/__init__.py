@@ -1,0 +1,1 @@
+"""Publishing: the Hub folder, its card, its verification in a clean process, exports."""

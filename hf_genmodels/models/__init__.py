@@ -1,0 +1,1 @@
+"""Configurations and networks. Every file here can be copied beside a checkpoint."""
