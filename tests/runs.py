@@ -277,7 +277,7 @@ def _child(
     from hf_genmodels.engine import language
 
     if "VERIFY" not in variables:
-        language.verify_folder = lambda folder: "not verified"
+        language.verify_folder = lambda _folder: "not verified"
     if prepare is not None:
         prepare(*prepare_arguments)
     try:

@@ -68,14 +68,14 @@ def train(run: Run, config: TrainLMConfig) -> None:
     while state.step < config.max_steps and run.stop_reason is None:
         micro_batches = [next(batches) for _ in range(config.gradient_accumulation_steps)]
         (tokens,) = map(int, run.sum_over_ranks(sum(map(count_targets, micro_batches))))
-        loss = torch.zeros((), device=run.accelerator.device)
+        loss_sum = torch.zeros((), device=run.accelerator.device)
         for number, batch in enumerate(micro_batches, start=1):
             with run.sync_gradients(model, last=number == len(micro_batches)):
                 batch = run.to_device(batch)
                 part = model(**batch, use_cache=False, num_items_in_batch=max(tokens, 1)).loss
                 run.accelerator.backward(part * run.accelerator.num_processes)
-            loss += part.detach()
-        loss = run.agree(loss)
+            loss_sum += part.detach()
+        loss = run.agree(loss_sum)
         grad_norm = run.clip_gradients(model, config.optim.max_grad_norm)
         run.check_finite(loss, grad_norm)
         rate = schedule.get_last_lr()[0]

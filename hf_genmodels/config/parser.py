@@ -153,7 +153,7 @@ def _spell_out(arguments: list[str], types: dict[str, Any]) -> list[str]:
         flag = arguments[position]
         position += 1
         name = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
-        name, equals, inline = name.partition("=")
+        name, equals, _ = name.partition("=")
         if name not in types:
             spelled.append(flag)
             continue

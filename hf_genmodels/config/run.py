@@ -10,6 +10,7 @@ from pathlib import Path
 from hf_genmodels.errors import UserError, suggest
 
 CONFIG_NAME = "config.yaml"
+PARTIAL_CONFIG = f".{CONFIG_NAME}.partial"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 PUBLISH = ("best", "last")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -282,7 +283,7 @@ def check_new_folder(folder: str, lock_name: str) -> None:
             f"--output_dir {folder} holds another run. Go on with it: --resume {folder}. "
             "Or name a new folder."
         )
-    others = sorted(p.name for p in path.iterdir() if p.name != lock_name)
+    others = sorted(p.name for p in path.iterdir() if p.name not in (lock_name, PARTIAL_CONFIG))
     if others:
         raise UserError(
             f"--output_dir {folder} is not empty ({', '.join(others[:3])}"

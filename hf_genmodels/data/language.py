@@ -87,7 +87,7 @@ def text_sources(config: TextDataConfig) -> tuple[TextSource, TextSource | None]
     Raises:
         UserError: If a file, column or dataset cannot be used.
     """
-    shared = {"text_column": config.text_column, "sample_by": config.sample_by}
+    shared: dict[str, Any] = {"text_column": config.text_column, "sample_by": config.sample_by}
     if config.dataset_name:
         train = TextSource(
             dataset_name=config.dataset_name,
@@ -209,6 +209,7 @@ class TrainingBatches:
             )
             self._batches = iter(train_loader(data.windows, sampler, num_workers))
             return
+        assert data.stream is not None
         self._stream = StreamingWindows(
             data.stream,
             tokenizer,

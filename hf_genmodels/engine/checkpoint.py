@@ -132,7 +132,7 @@ def load_checkpoint(
     """
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     check_identity(state["identity"], identity)
-    weights = load_file(folder / "model.safetensors")
+    weights: dict[str, Any] = load_file(folder / "model.safetensors")
     for alias, name in state["aliases"].items():
         weights[alias] = weights[name]
     set_model_state_dict(model, weights, options=FULL)
@@ -227,7 +227,7 @@ def _write_main_state(
     staging: Path,
     run: Run,
     model_config: PreTrainedConfig,
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, Any],
     moments: dict[str, Any],
     schedule: LRScheduler,
     ema: EMA | None,
@@ -255,7 +255,9 @@ def _write_main_state(
 
 def _write_rank_state(staging: Path, rank: int, data_state: dict[str, Any] | None) -> None:
     """Save the random states of one rank, and its position in a stream."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    # Libraries draw from the global generator.
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, gauss = numpy_state
     version, internal, gauss_next = random.getstate()
     tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
     if torch.cuda.is_available():
@@ -285,7 +287,7 @@ def _restore_rank_state(folder: Path, rank: int) -> dict[str, Any] | None:
         torch.cuda.set_rng_state(tensors["cuda"])
     kind, position, has_gauss, gauss = values["numpy"]
     keys = tensors["numpy"].numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, has_gauss, gauss))
+    np.random.set_state((kind, keys, position, has_gauss, gauss))  # noqa: NPY002
     version, internal, gauss_next = values["python"]
     random.setstate((version, tuple(internal), gauss_next))
     return values["data"]

@@ -40,13 +40,13 @@ def evaluate_language_model(
         loss_sum += output.loss.item()
         tokens += counted
     model.train(was_training)
-    loss_sum, tokens = run.sum_over_ranks(loss_sum, tokens)
-    loss = loss_sum / max(tokens, 1)
+    loss_sum, total = run.sum_over_ranks(loss_sum, tokens)
+    loss = loss_sum / max(total, 1)
     return {
         "eval_loss": loss,
         "eval_perplexity": math.exp(min(loss, 700.0)),
         "eval_bits_per_byte": loss / math.log(2) / bytes_per_token,
-        "eval_tokens": int(tokens),
+        "eval_tokens": int(total),
     }
 
 

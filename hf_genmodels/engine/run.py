@@ -129,6 +129,7 @@ class Run:
         metrics: metrics.jsonl, the progress bar and the trackers.
         clock: Time in the loop, and throughput.
         stop_reason: Why the run ends before its last step, if it does; the same on all ranks.
+        has_begun: Whether the loop was reached: before that, an error leaves nothing behind.
         is_complete: Whether nothing is left to do, although steps are.
         saved_step: Step of the last checkpoint that was saved or loaded.
     """
@@ -142,7 +143,8 @@ class Run:
         self.is_complete = False
         self.saved_step: int | None = None
         self.clock = Clock(self.state)
-        self.metrics: MetricsLog | None = None
+        self.metrics: MetricsLog
+        self.has_begun = False
         self._asked: str | None = None
         self._asked_at = 0.0
         self._pid = os.getpid()
@@ -259,7 +261,7 @@ class Run:
         """End trackers and the progress bar, and let signals and the folder go."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if self.metrics is not None:
+        if self.has_begun:
             self.metrics.close()
         with warn_if_failing("A tracker did not end well"):
             self.accelerator.end_training()
@@ -296,7 +298,7 @@ def start_run(config: RunConfig) -> Iterator[Run]:
     Raises:
         UserError: If the folder holds something else or another process works in it.
     """
-    output_dir = Path(config.resume or config.output_dir)
+    output_dir = Path(config.resume or config.output_dir or "")
     existed = output_dir.is_dir()
     accelerator = _make_accelerator(config, output_dir)
     setup_logging(is_main=accelerator.is_main_process)
@@ -316,7 +318,7 @@ def start_run(config: RunConfig) -> Iterator[Run]:
     try:
         yield run
     except UserError:
-        if run.is_main and run.metrics is None and not config.resume:
+        if run.is_main and not run.has_begun and not config.resume:
             _leave_no_trace(output_dir, existed=existed)
         raise
     finally:
@@ -355,6 +357,7 @@ def begin(run: Run, state: LoopState | None) -> None:
         is_main=run.is_main,
         trackers=trackers,
     )
+    run.has_begun = True
     run.handle_signals()
 
 

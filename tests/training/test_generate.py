@@ -46,6 +46,14 @@ def test_greedy_takes_the_likeliest_token_every_time(published, tokenizer):
     assert text.continuation == tokenizer.decode(ids[0, 2:], skip_special_tokens=True)
 
 
+def test_int8_writes_on_the_cpu_only(published):
+    (text,) = texts(published, "Hi", int8=True, greedy=True, max_new_tokens=4)
+    assert 0 < text.num_tokens <= 4
+
+    with pytest.raises(UserError, match="not on --device cuda"):
+        texts(published, "Hi", int8=True, device="cuda")
+
+
 def test_beams_return_as_many_texts_as_asked_for(published):
     assert len(texts(published, "Hi", num_beams=3, num_return_sequences=2, max_new_tokens=4)) == 2
 
