@@ -189,7 +189,10 @@ def load(options: GenerateOptions) -> tuple[Any, Any]:
             raise UserError(
                 f"--int8 is for models of this package, not for {type(model).__name__}."
             )
-        return model.quantize_int8(), tokenizer
+        try:
+            return model.quantize_int8(), tokenizer
+        except ValueError as error:
+            raise UserError(f"--int8: {error}") from error
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = options.device or (accelerator.type if accelerator else "cpu")
     try:

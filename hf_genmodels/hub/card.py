@@ -127,7 +127,7 @@ def render_card(
         facts=_rows(_facts(card, config)),
         custom_code=config.model_type in FAMILIES,
         prompt=_string(card.prompt or first_prompt or "Once upon a time"),
-        base_model=_inline(card.base_model or ""),
+        base_model=_inline(_shown(card.base_model)),
         training_data=_rows(_training_data(card)),
         training=_rows(card.training),
         loss_curve=LOSS_CURVE if has_curve else "",
@@ -165,15 +165,27 @@ def _metadata(card: CardData, config: PreTrainedConfig) -> Any:
         library_name="transformers",
         pipeline_tag=task,
         tags=list(dict.fromkeys(tags)),
-        datasets=list(card.datasets) or None,
-        base_model=card.base_model,
+        datasets=[name for name in card.datasets if _is_on_hub(name)] or None,
+        base_model=card.base_model if _is_on_hub(card.base_model) else None,
         model_name=card.name if results else None,
         eval_results=results or None,
     )
 
 
+def _is_on_hub(name: str | None) -> bool:
+    """Tell a name on the hub from a folder of this machine, which is nobody else's business."""
+    return bool(name) and not Path(str(name)).is_absolute() and not Path(str(name)).exists()
+
+
+def _shown(name: str | None) -> str:
+    """Return a name on the hub as it is, and the last part of a folder's path."""
+    return str(name) if _is_on_hub(name) else Path(name or "").name
+
+
 def _summary(card: CardData) -> str:
-    how = f"fine-tuned from {card.base_model}" if card.base_model else "trained from scratch"
+    how = (
+        f"fine-tuned from {_shown(card.base_model)}" if card.base_model else "trained from scratch"
+    )
     if not card.training:
         how = "in the format of Hugging Face transformers"
     return f"A compact language model that continues a given text, {how}. Made with hf_genmodels."
@@ -194,7 +206,7 @@ def _facts(card: CardData, config: PreTrainedConfig) -> dict[str, Any]:
 def _training_data(card: CardData) -> dict[str, Any]:
     facts = dict(card.training_data)
     if card.datasets and "datasets" not in facts:
-        facts["datasets"] = ", ".join(card.datasets)
+        facts["datasets"] = ", ".join(_shown(name) for name in card.datasets)
     return facts
 
 

@@ -109,3 +109,19 @@ def test_the_example_in_the_card_runs_as_it_stands(published, model, capsys, tmp
     runpy.run_path(str(tmp_path / "example.py"))
 
     assert capsys.readouterr().out.count("Once upon a time") == 3
+
+
+def test_folders_of_this_machine_stay_private(config, tmp_path):
+    base = tmp_path / "my-base"
+    base.mkdir()
+    card = CardData(
+        name="x", base_model=str(base), datasets=[str(base), "user/stories"], training={"steps": 1}
+    )
+
+    text = render_card(card, config)
+
+    assert str(tmp_path) not in text
+    assert "fine-tuned from my-base" in text
+    data = ModelCard(text).data
+    assert data.base_model is None
+    assert data.datasets == ["user/stories"]
