@@ -48,7 +48,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Normalise the last dimension of (..., D)."""
         normed = rms_norm(states, self.eps)
-        return normed if self.weight is None else normed * self.weight
+        return normed * self.weight if self.elementwise_affine else normed
 
 
 def build_norm(config: PreTrainedConfig) -> nn.Module:

@@ -338,11 +338,9 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             ValueError: If the checkpoint uses a variant of attention that this model does not have.
         """
         source = GPT2LMHeadModel.from_pretrained(dir_or_id, **kwargs)
-        config = cls.config_class(
-            **fields_from_gpt2(source.config),
-            dtype=source.dtype,
-            attn_implementation=source.config._attn_implementation,
-        )
+        fields = fields_from_gpt2(source.config)
+        fields["attn_implementation"] = source.config._attn_implementation
+        config = cls.config_class(**fields, dtype=source.dtype)
         model = cls(config).to(source.dtype)
         model.load_state_dict(weights_from_gpt2(source.state_dict(), config.num_hidden_layers))
         model.tie_weights()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, GenerationConfig, StaticCache
 
 GREEDY = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
 WAYS = {
@@ -249,3 +251,26 @@ def test_a_static_cache_compiles_for_generation(make_model, input_ids):
     model.forward = torch.compile(model.forward, fullgraph=True)
     settings = {"cache_implementation": "static", "disable_compile": True}
     assert torch.equal(seeded(model, input_ids, **settings), expected)
+
+
+@pytest.mark.slow  # transformers' scheduler takes half a minute to start and stop
+def test_continuous_batching_gives_what_single_rows_give(make_model, modern, input_ids):
+    model = make_model(**modern)
+    prompts = [input_ids[0].tolist(), input_ids[1, :7].tolist()]
+    settings = GenerationConfig(max_new_tokens=5, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    results = model.generate_batch(prompts, generation_config=settings, progress_bar=False)
+    model.set_attn_implementation("sdpa")
+    for prompt, result in zip(prompts, results.values(), strict=True):
+        alone = seeded(model, torch.tensor([prompt]), max_new_tokens=5)
+        assert result.generated_tokens == alone[0, -5:].tolist()
+
+
+@torch.no_grad()
+def test_a_copied_cache_goes_its_own_way(make_model, variant, input_ids):
+    model = make_model(**variant)
+    cache = model(input_ids[:, :6], use_cache=True).past_key_values
+    model(input_ids[:, 6:7], past_key_values=cache)
+    copied = copy.deepcopy(cache)
+    model(input_ids[:, :3], past_key_values=cache)
+    rest = model(input_ids[:, 7:], past_key_values=copied).logits
+    assert_close(rest, model(input_ids).logits[:, 7:], rtol=1e-4, atol=1e-5)

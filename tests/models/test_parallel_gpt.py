@@ -1,4 +1,4 @@
-"""Plans for tensor and pipeline parallelism."""
+"""Models in parts: plans for tensor and pipeline parallelism, fully sharded data parallelism."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-WORKER = Path(__file__).with_name("tensor_parallel_worker.py")
+WORKER = Path(__file__).with_name("parallel_worker.py")
 
 
 def matches(plan_name: str, name: str) -> bool:

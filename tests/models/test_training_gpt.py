@@ -316,3 +316,11 @@ def test_lora_loss_is_the_plain_one_and_only_adapters_get_gradients(make_model, 
     chunked = loss_and_gradients(adapted, **inputs)
     assert all("lora_" in name for name in chunked[1])
     assert_same(chunked, loss_and_gradients(adapted, **inputs, return_logits=True))
+
+
+@torch.no_grad()
+def test_torch_exports_the_forward_pass(make_model, variant, input_ids):
+    model = make_model(**variant)
+    exported = torch.export.export(model, (input_ids,), {"use_cache": False}).module()
+    logits = exported(input_ids, use_cache=False).logits
+    assert_close(logits, model(input_ids).logits, rtol=1e-5, atol=1e-5)
