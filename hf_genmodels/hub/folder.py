@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 STAGING = ".publishing"
 READY = ".published"
+LOCK = ".publish.lock"
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 ROOT_FILES = (
     "config.json",
@@ -102,6 +104,8 @@ def publish_folder(
 def finish_publishing(folder: str | Path) -> bool:
     """Go on with a publication that was interrupted after everything had been written.
 
+    Where another process is moving the files at this moment, it is waited for.
+
     Args:
         folder: A folder that `publish_folder` wrote, or any other.
 
@@ -109,9 +113,18 @@ def finish_publishing(folder: str | Path) -> bool:
         Whether there was anything to do.
     """
     folder = Path(folder)
-    ready = folder / READY
-    if not ready.is_dir():
+    if not (folder / READY).is_dir():
         return False
+    with FileLock(folder / LOCK):
+        _move_into_place(folder / READY, folder)
+    (folder / LOCK).unlink(missing_ok=True)
+    return True
+
+
+def _move_into_place(ready: Path, folder: Path) -> None:
+    """Move files that were written completely, config.json last."""
+    if not ready.is_dir():
+        return
     names = sorted(file.name for file in ready.iterdir())
     if "config.json" in names:
         if (folder / "config.json").exists():
@@ -128,7 +141,6 @@ def finish_publishing(folder: str | Path) -> bool:
         (ready / name).replace(folder / name)
     _sync(folder)
     ready.rmdir()
-    return True
 
 
 def published_files(folder: str | Path) -> list[Path]:

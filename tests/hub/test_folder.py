@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors import safe_open
@@ -204,3 +205,14 @@ def test_published_files_hold_the_images_of_the_card_and_nothing_outside(copy):
 
     assert "report/loss_curve.png" in names
     assert names.isdisjoint({"../secret.png", "https://example.org/x.png", "mine.py"})
+
+
+def test_two_processes_that_finish_a_publication_at_once_do_not_clash(published, copy):
+    (copy / READY).mkdir()
+    for file in published.iterdir():
+        (copy / READY / file.name).write_bytes(file.read_bytes())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(finish_publishing, [copy] * 4))
+
+    assert contents(copy) == contents(published)
