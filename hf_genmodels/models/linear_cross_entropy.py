@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 
+from .linear import linear
+
 IGNORE_INDEX = -100
 # Bytes of fp32 logits held at once. Small enough for a CPU's cache; a GPU wants larger products.
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+MIN_ROWS = 256  # below this a chunk spends its time on adding up the weight's gradient
 
 
 def linear_cross_entropy(
@@ -45,7 +48,7 @@ def linear_cross_entropy(
 
 def _rows_per_chunk(hidden: torch.Tensor, weight: torch.Tensor) -> int:
     budget = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cuda"])
-    return max(64, budget // (4 * weight.shape[0]))
+    return max(MIN_ROWS, budget // (4 * weight.shape[0]))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -65,19 +68,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float, device=hidden.device)
 
         rows = max(1, min(_rows_per_chunk(hidden, weight), len(targets)))
-        buffer = hidden.new_empty(rows, weight.shape[0])  # one for all chunks: no page is new twice
         for start in range(0, len(targets), rows):
             chunk = slice(start, min(start + rows, len(targets)))
-            logits = buffer[: chunk.stop - chunk.start]
-            torch.mm(hidden[chunk], weight.T, out=logits)
-            losses, logits_grad = _loss_and_logits_grad(logits, targets[chunk], softcap)
+            losses, logits_grad = _loss_and_logits_grad(
+                linear(hidden[chunk], weight), targets[chunk], softcap
+            )
             loss += (losses * counted[chunk]).sum()
             if wants_hidden:
-                torch.mm(logits_grad, weight, out=hidden_grad[chunk])
-            if wants_weight and weight.dtype == torch.float:
-                weight_grad.addmm_(logits_grad.T, hidden[chunk])
-            elif wants_weight:
-                weight_grad += logits_grad.T @ hidden[chunk]
+                hidden_grad[chunk] = linear(logits_grad, weight.T)
+            if wants_weight:
+                weight_grad += linear(logits_grad.T, hidden[chunk].T)
         if wants_hidden:
             hidden_grad.mul_(counted[:, None])
         ctx.gradients = (hidden_grad, weight_grad)

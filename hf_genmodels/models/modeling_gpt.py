@@ -159,6 +159,8 @@ class GenGPTModel(GenGPTPreTrainedModel):
         config: Configuration of the model.
     """
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of an untied head, in its checkpoint
+
     def __init__(self, config: GenGPTConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
