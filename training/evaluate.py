@@ -114,8 +114,8 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Measure a model on a text.
 
-    Every token counts the same, but a document's first one, which nothing predicts. No document sees
-    another, and each ends with the end-of-sequence token.
+    Every token counts the same. No document sees another; each stands between two end-of-sequence
+    tokens, of which the second one counts.
 
     Args:
         options: The model, the text and how to measure.
@@ -140,7 +140,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise UserError(f"--device {options.device} cannot be used: {error}") from error
     score = score_source(model, tokenizer, source, options)
     if not score.num_tokens:
-        raise UserError("No token could be scored: every document has fewer than two tokens.")
+        raise UserError("No token could be scored: the text is empty.")
     results: dict[str, Any] = score.to_dict()
     if options.generate:
         results |= compare_generated(model, tokenizer, source, options)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 TOKENS = "tokens.bin"
 DOCUMENT_STARTS = "document_starts.bin"
@@ -51,10 +51,11 @@ class TokenCache:
 
     Attributes:
         tokens: Token ids of all documents one after the other, shape (num_tokens,), uint16 or uint32.
-            Every document ends with the end-of-sequence token.
-        document_starts: Index in ``tokens`` of each document's first token, shape (num_documents,),
-            int64, increasing, beginning with 0. A document starts after every end-of-sequence token,
-            also after one that stood in the text itself.
+            An end-of-sequence token comes first, and one follows every document. It ends that document
+            and begins the next one. Two never follow each other.
+        document_starts: Index in ``tokens`` of the end-of-sequence token that begins each document,
+            shape (num_documents,), int64, increasing, beginning with 0. Every such token begins a
+            document, also one that stood in the text itself; only the very last one does not.
         fingerprint: Digest of the text, the tokenizer and the format.
         num_bytes: Length of the text in UTF-8 bytes, which bits per byte are measured against.
         path: Folder of the cache.
@@ -243,7 +244,7 @@ def _write_tokens(
         for file in (tokens, starts):
             file.flush()
             os.fsync(file.fileno())
-    if not writer.num_tokens:
+    if not writer.num_documents:
         raise UserError(
             "The data hold no text, nothing is left to tokenise. Check the file or the text column."
         )

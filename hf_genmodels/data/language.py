@@ -37,14 +37,19 @@ class TokenSlice(TokenCache):
 
     @classmethod
     def of(cls, cache: TokenCache, start: int, stop: int) -> TokenSlice:
-        """Return the tokens from `start` to `stop`; both cut documents begin anew there."""
+        """Return the tokens from `start` to `stop`.
+
+        A cut document begins anew at `start`, and its first token there is not scored. At `stop - 1`
+        no document begins. The bytes are estimated by the share of the tokens that are scored.
+        """
         starts = np.asarray(cache.document_starts)
-        inside = starts[(starts > start) & (starts < stop)] - start
+        inside = starts[(starts > start) & (starts < stop - 1)] - start
+        share = (stop - start - 1) / (len(cache.tokens) - 1)
         return cls(
             tokens=cache.tokens[start:stop],
             document_starts=np.concatenate(([0], inside)),
             fingerprint=f"{cache.fingerprint}[{start}:{stop}]",
-            num_bytes=round(cache.num_bytes * (stop - start) / len(cache.tokens)),
+            num_bytes=round(cache.num_bytes * share),
             path=cache.path,
             max_token_id=cache.max_token_id,
             start=start,
@@ -69,7 +74,7 @@ class TextData:
         stream: Source of a stream; `None` when the data are stored.
         validation: Validation windows, if there is any validation text.
         validation_name: Where they are from, in words.
-        bytes_per_token: UTF-8 bytes of validation text per token, for bits per byte.
+        bytes_per_token: UTF-8 bytes of validation text per scored token, for bits per byte.
         fingerprint: Digest of all of it.
     """
 
@@ -153,7 +158,7 @@ def load_text_data(
         fingerprint = train_cache.fingerprint
     validation = bytes_per_token = None
     if validation_cache is not None:
-        bytes_per_token = validation_cache.num_bytes / len(validation_cache.tokens)
+        bytes_per_token = validation_cache.num_bytes / (len(validation_cache.tokens) - 1)
         fingerprint += validation_cache.fingerprint
         validation = _first_windows(validation_cache, config.block_size, config.max_eval_windows)
     name = _name_of(validation_source or train_source)
@@ -247,7 +252,10 @@ def _validation_split(name: str, config_name: str | None) -> str | None:
 
 
 def _hold_out(cache: TokenCache, fraction: float, block_size: int) -> tuple[TokenCache, TokenCache]:
-    """Keep the end of the tokens for validation, cut at a document if one ends near there."""
+    """Keep the end of the tokens for validation, cut at a document if one ends near there.
+
+    The token between two documents then stands in both parts: it ends one and begins the other.
+    """
     total = len(cache.tokens)
     if total < 3 * block_size:
         raise UserError(
@@ -260,7 +268,7 @@ def _hold_out(cache: TokenCache, fraction: float, block_size: int) -> tuple[Toke
     starts = np.asarray(cache.document_starts)
     nearest = int(starts[np.abs(starts - cut).argmin()])
     if abs(nearest - cut) <= wanted // 4 and block_size <= total - nearest <= total - block_size:
-        cut = nearest
+        return TokenSlice.of(cache, 0, nearest + 1), TokenSlice.of(cache, nearest, total)
     return TokenSlice.of(cache, 0, cut), TokenSlice.of(cache, cut, total)
 
 

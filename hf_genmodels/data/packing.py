@@ -24,9 +24,10 @@ def packed_windows(
 
     Args:
         ids: Token ids, shape (B, T).
-        is_start: True where a document begins, shape (B, T).
-        scored: True where the window may score a token, shape (B, T). A window's first token and a
-            document's first token are never scored, because nothing predicts them.
+        is_start: True where a document begins, shape (B, T): at the end-of-sequence token before its
+            text. The last token of the document before predicts this token, too.
+        scored: True where the window may score a token, shape (B, T). A window's first token is never
+            scored, because nothing predicts it.
 
     Returns:
         Tensors of shape (B, T), int64: ``input_ids``; ``position_ids``, which restart at 0 where a
@@ -35,7 +36,7 @@ def packed_windows(
     places = np.arange(ids.shape[1])  # (T,)
     begins = np.maximum.accumulate(np.where(is_start, places, 0), axis=1)  # (B, T)
     input_ids = ids.astype(np.int64)
-    counted = scored & ~is_start & (places > 0)
+    counted = scored & (places > 0)
     return {
         "input_ids": torch.from_numpy(input_ids),
         "position_ids": torch.from_numpy(places - begins),
@@ -47,15 +48,17 @@ class PackedWindows(Dataset):
     """Full windows of ``block_size`` tokens; a document never sees another.
 
     Neighbouring windows share one token: the last of one is the first of the next, where it is
-    context only. In this way each token but a document's first is scored once, although the model
-    scores ``block_size - 1`` tokens of a window.
+    context only. In this way each token but the very first is scored once, although the model scores
+    ``block_size - 1`` tokens of a window. The token between two documents is a target of the first and
+    the first input of the second, so a document's first token of text is predicted like any other.
 
     With ``shift=False`` (validation) windows run from the first token to the last one. The last window
     is moved back to be full, and what was scored before is ignored in it.
 
     With ``shift=True`` (training) epoch e lays its windows from an offset that is a pure function of
     (seed, e), around the end of the data to their beginning, so that epochs cut the text at different
-    places. An epoch leaves out fewer than ``block_size`` tokens.
+    places. An epoch leaves out fewer than ``block_size`` tokens. Where the end of the data meets the
+    beginning, the very first token is not scored.
 
     Args:
         cache: The tokenised data.
@@ -121,8 +124,8 @@ class PackedWindows(Dataset):
         if not self.shift:
             starts = np.minimum(contexts, self._num_tokens - self.block_size)
         places = starts[:, None] + np.arange(self.block_size)  # (B, T)
-        scored = places > contexts[:, None]
         wrapped = places % self._num_tokens
+        scored = (places > contexts[:, None]) & (wrapped > 0)
         batch = packed_windows(self.cache.tokens[wrapped], self._is_start(wrapped), scored)
         return [{name: values[i] for name, values in batch.items()} for i in range(len(pairs))]
 

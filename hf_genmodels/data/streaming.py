@@ -33,7 +33,6 @@ _FRESH: dict[str, Any] = {
     "block": 0,
     "taken": 0,
     "windows": 0,
-    "tokens": [],
 }
 
 
@@ -122,8 +121,8 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
     """An endless stream of full windows; documents are tokenised and packed as they are read.
 
     Windows are as in ``PackedWindows``: neighbours share one token, documents do not see each other,
-    and what is left at the end of an epoch begins the next one. Each process reads its own share of
-    the documents.
+    each begins with the end-of-sequence token that ends the one before, and what is left at the end of
+    an epoch begins the next one. Each process reads its own share of the documents.
 
     The state after a window is a small JSON object. A stream that loads it gives exactly the windows
     that would have come next, also with a shuffle buffer: documents are shuffled in blocks of
@@ -174,7 +173,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
             "shuffle_buffer": shuffle_buffer,
         }
         # The position before the group of pieces at hand, and the windows taken from it since.
-        self._position: dict[str, Any] = dict(_FRESH)
+        self._position: dict[str, Any] = {**_FRESH, "tokens": [self._eos]}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after the last window that was taken: numbers, strings, lists, dicts.
@@ -199,7 +198,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
                     f"The saved position in the stream was taken with {name}={state.get(name)}, "
                     f"but {name} is {value} now. Resume with the old value, or start a new run."
                 )
-        self._position = {name: state[name] for name in _FRESH}
+        self._position = {name: state[name] for name in self._position}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield windows for ever, from the present state on.
@@ -213,7 +212,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
         position = self._position
         for ids in self._groups():
             tokens = np.concatenate([np.array(position["tokens"], dtype=np.int64), ids])
-            count = max(len(tokens) - 1, 0) // stride
+            count = (len(tokens) - 1) // stride
             for window in range(position["windows"], count):
                 position["windows"] = window + 1
                 start = window * stride
@@ -229,8 +228,8 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
                 after = self._reader.state()
                 for first in range(position["taken"], len(block), _GROUP):
                     group = [piece for item in block[first : first + _GROUP] for piece in item]
-                    last_id = position["tokens"][-1] if position["tokens"] else self._eos
-                    yield joined(group, encode(self._backend, group), self._eos, last_id)
+                    encoded = encode(self._backend, group)
+                    yield joined(group, encoded, self._eos, position["tokens"][-1])
                     position["taken"] = first + _GROUP
                 position.update(reader=after, block=position["block"] + 1, taken=0)
             if not position["block"]:
@@ -256,8 +255,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
             yield block
 
     def _window(self, ids: np.ndarray) -> dict[str, torch.Tensor]:
-        is_start = np.zeros((1, len(ids)), dtype=bool)
-        is_start[0, 1:] = ids[:-1] == self._eos
+        is_start = ids[None] == self._eos  # (1, T)
         batch = packed_windows(ids[None], is_start, np.ones_like(is_start))
         return {name: values[0] for name, values in batch.items()}
 

@@ -62,50 +62,51 @@ def plain_backend(tokenizer: PreTrainedTokenizerBase) -> tuple[Tokenizer, int]:
 def joined(
     pieces: Sequence[Piece], encoded: Sequence[list[int]], eos_token_id: int, last_id: int
 ) -> np.ndarray:
-    """Join the ids of pieces, with the eos token after each document that does not end with it.
+    """Join the ids of pieces, with one eos token after each document.
 
     Args:
         pieces: The pieces.
         encoded: Token ids of each piece.
         eos_token_id: Token that ends every document.
-        last_id: The id before these pieces; the eos token at the very beginning.
+        last_id: The id before these pieces; the eos token that begins the data at first.
 
     Returns:
-        Token ids, 1-D, int64. Documents without any token leave no trace.
+        Token ids, 1-D, int64. Documents without any token leave no trace: an eos token right after
+        another one is left out, also where it stood in the text.
     """
     ids: list[int] = []
     for piece, piece_ids in zip(pieces, encoded, strict=True):
         ids.extend(piece_ids)
-        last_id = piece_ids[-1] if piece_ids else last_id
-        if piece.last and last_id != eos_token_id:
+        if piece.last:
             ids.append(eos_token_id)
-            last_id = eos_token_id
-    return np.array(ids, dtype=np.int64)
+    is_eos = np.array([last_id, *ids], dtype=np.int64) == eos_token_id
+    return np.array(ids, dtype=np.int64)[~(is_eos[1:] & is_eos[:-1])]
 
 
 class TokenWriter:
     """Appends documents to the two files of a cache and counts what it wrote.
 
     Args:
-        tokens: File that takes the token ids.
-        starts: File that takes the index of each document's first token, int64.
+        tokens: File that takes the token ids, first of all the eos token.
+        starts: File that takes the index of the eos token that begins each document, int64.
         dtype: Type of the token ids in the file.
-        eos_token_id: Token that ends every document.
+        eos_token_id: Token that begins and ends every document.
     """
 
     def __init__(self, tokens: BinaryIO, starts: BinaryIO, dtype: np.dtype, eos_token_id: int):
         self.dtype = dtype
-        self.num_tokens = 0
+        self.num_tokens = 1
         self.num_documents = 0
         self.num_bytes = 0
-        self.max_token_id = -1
+        self.max_token_id = eos_token_id
         self._tokens = tokens
         self._starts = starts
         self._eos = eos_token_id
         self._last_id = eos_token_id
+        tokens.write(np.array([eos_token_id], dtype=dtype).tobytes())
 
     def append(self, pieces: Sequence[Piece], encoded: Sequence[list[int]]) -> None:
-        """Write the ids of some pieces, and the eos token after each document that lacks it."""
+        """Write the ids of some pieces, and the eos token after each document."""
         self._write(joined(pieces, encoded, self._eos, self._last_id))
         self.num_bytes += sum(len(piece.text.encode()) for piece in pieces)
 
@@ -113,7 +114,8 @@ class TokenWriter:
         if not len(ids):
             return
         previous_ids = np.concatenate([[self._last_id], ids[:-1]])
-        starts = np.flatnonzero(previous_ids == self._eos) + self.num_tokens
+        # An eos token begins a document as soon as something follows it.
+        starts = np.flatnonzero(previous_ids == self._eos) + self.num_tokens - 1
         self._starts.write(starts.astype(np.int64).tobytes())
         self._tokens.write(ids.astype(self.dtype).tobytes())
         self._last_id = int(ids[-1])

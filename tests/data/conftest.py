@@ -55,7 +55,7 @@ class MemorySource:
 
 
 def _cache_of(documents: Sequence[Sequence[int]]) -> TokenCache:
-    """A cache in memory of documents given as ids."""
+    """A cache in memory of documents given as ids, the one that begins each document included."""
     lengths = [len(document) for document in documents]
     return TokenCache(
         tokens=np.concatenate([np.array(document, dtype=np.uint16) for document in documents]),

@@ -68,8 +68,10 @@ def documents_of(windows):
 
 
 def documents_in(windows):
-    """The complete documents in some windows, as strings of bytes."""
-    return "".join(chr(token) for token in documents_of(windows)).split(chr(EOS_ID))
+    """The complete documents in some windows, as strings of bytes, and the beginning of one more."""
+    first, *texts = "".join(chr(token) for token in documents_of(windows)).split(chr(EOS_ID))
+    assert first == ""
+    return texts
 
 
 @pytest.mark.parametrize("shuffle_buffer", [0, 10])
@@ -184,13 +186,22 @@ def test_documents_do_not_see_each_other(byte_tokenizer, tmp_path):
     for window in islice(stream, 100):
         ids, positions = window["input_ids"].numpy(), window["position_ids"].numpy()
         labels = window["labels"].numpy()
-        starts = np.flatnonzero(ids[:-1] == EOS_ID) + 1
+        starts = np.flatnonzero(ids == EOS_ID)
         assert (positions[starts] == 0).all()
-        assert (labels[starts] == -100).all()
         assert labels[0] == -100
         inner = np.setdiff1d(np.arange(1, 24), starts)
         assert (positions[inner] == positions[inner - 1] + 1).all()
-        assert (labels[inner] == ids[inner]).all()
+        assert (labels[1:] == ids[1:]).all()
+
+
+def test_every_token_of_a_stream_is_scored_once_but_the_very_first(byte_tokenizer, tmp_path):
+    source = write_files(tmp_path / "data", "jsonl")
+    tokenizer = byte_tokenizer()
+    windows = list(islice(StreamingWindows(source, tokenizer, 16), 300))
+    labels = [token for window in windows for token in window["labels"].tolist() if token >= 0]
+    epoch = [token for text in TEXTS for token in [*tokenizer(text)["input_ids"], EOS_ID]]
+    assert len(labels) == 300 * 15 > len(epoch)
+    assert labels == (epoch * 3)[: len(labels)]
 
 
 @pytest.mark.parametrize(

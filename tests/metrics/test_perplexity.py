@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import subprocess
@@ -5,12 +6,13 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from hf_genmodels import metrics
+from hf_genmodels.data.cache import build_token_cache
 from hf_genmodels.data.packing import PackedWindows
+from hf_genmodels.data.sources import TextSource
 from hf_genmodels.metrics.perplexity.scoring import (
     Score,
     document_tokens,
@@ -74,15 +76,16 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(tokenizer):
     score = score_texts(Uniform(), tokenizer, [TEXT, "Hi"])
 
     assert score.perplexity == pytest.approx(258)
-    # One token for each byte; the last token of each document stands for none, the first is not scored.
-    assert score.num_tokens == len(TEXT) + 2
-    assert score.num_bytes == len(TEXT) + 2 - 2
+    # One token for each byte; the last token of each document stands for none.
+    assert score.num_tokens == len(TEXT) + 1 + len("Hi") + 1
+    assert score.num_bytes == len(TEXT) + len("Hi")
     assert score.bits_per_byte == pytest.approx(math.log2(258) * score.num_tokens / score.num_bytes)
 
 
 def test_short_documents_are_scored_as_if_alone(model, tokenizer):
     texts = ["One text.", "Another, longer text", "x"]
-    ids = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    eos = tokenizer.eos_token_id
+    ids = [[eos, *tokenizer(text)["input_ids"], eos] for text in texts]
 
     together = score_texts(model, tokenizer, texts, batch_size=3)
 
@@ -97,18 +100,29 @@ def test_the_figures_do_not_depend_on_batches_or_pieces(model, tokenizer):
 
     assert single.nll == pytest.approx(whole.nll, rel=1e-6)
     assert pieces.nll == pytest.approx(whole.nll, rel=1e-6)
-    assert pieces.num_bytes == whole.num_bytes == len(TEXT) - 1
+    assert pieces.num_bytes == whole.num_bytes == len(TEXT)
 
 
-def test_one_document_gives_the_validation_loss_of_training(model, tokenizer):
-    ids = [*tokenizer(TEXT, verbose=False)["input_ids"], tokenizer.eos_token_id]
-
-    class Cache:
-        tokens = np.array(ids)
-        document_starts = np.array([0])
-
+@pytest.mark.parametrize(
+    ("texts", "block_size"),
+    [
+        ([TEXT], 32),
+        (["One text.", "", "Another, longer text", "x"], 34),
+        (
+            [
+                "<|endoftext|>Once<|endoftext|>upon<|endoftext|><|endoftext|>a time",
+                "x<|endoftext|>",
+            ],
+            20,
+        ),
+    ],
+)
+def test_training_validates_with_the_same_figures(texts, block_size, model, tokenizer, tmp_path):
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    cache = build_token_cache(TextSource(files=[str(file)]), tokenizer, tmp_path / "cache")
     nll, count = 0.0, 0
-    data = PackedWindows(Cache(), 32)
+    data = PackedWindows(cache, block_size)
     for index in range(len(data)):
         window = {name: value[None] for name, value in data[index].items()}
         labels = window.pop("labels")
@@ -117,17 +131,19 @@ def test_one_document_gives_the_validation_loss_of_training(model, tokenizer):
             nll += model(**window, labels=labels).loss.item() * scored
         count += scored
 
-    score = score_texts(model, tokenizer, [TEXT], block_size=32)
+    score = score_texts(model, tokenizer, texts, block_size=block_size)
 
-    assert score.num_tokens == count
+    assert len(data) == 1 or len(texts) == 1
+    assert score.num_tokens == count == len(cache.tokens) - 1
     assert score.loss == pytest.approx(nll / count, rel=1e-6)
 
 
 def test_bytes_of_tokens_add_up_to_the_text(tokenizer):
     for text in ("Grüße, 世界! 🙂", "  spaces  ", "\u0301\n\t"):
-        sizes = [size for _, size in document_tokens(tokenizer, [text])]
+        ids, sizes = zip(*document_tokens(tokenizer, [text]), strict=True)
         assert sum(sizes) == len(text.encode())
-        assert sizes[-1] == 0
+        assert sizes[0] == sizes[-1] == 0
+        assert ids[0] == ids[-1] == tokenizer.eos_token_id
 
 
 def test_scores_add_by_tokens_not_by_means():

@@ -64,7 +64,7 @@ class Score:
 def windows(
     items: Iterable[T], block_size: int, stride: int | None = None
 ) -> Iterator[tuple[list[T], int]]:
-    """Cut a document into windows in which each token but the first is scored once.
+    """Cut a document into windows in which each token but the first (bos) is scored once.
 
     Neighbouring windows overlap; what a window shares with the one before is context only. The last
     window is moved back to be full where the document is long enough.
@@ -96,15 +96,32 @@ def windows(
 
 
 def document_tokens(tokenizer: Any, pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Tokenise one document.
+    """Tokenise one document between two end-of-sequence tokens, as training reads it.
 
     Args:
         tokenizer: A fast tokenizer.
         pieces: The document's text, cut where tokens do not cross.
 
     Yields:
-        Each token's id and the UTF-8 bytes it stands for; last the end-of-sequence token, for none.
+        Each token's id and the UTF-8 bytes it stands for; first and last the end-of-sequence token,
+        for none. One that stands in the text right after another is left out, its bytes are added to
+        the next token.
     """
+    eos = last_id = tokenizer.eos_token_id
+    yield eos, 0
+    skipped = 0
+    for token_id, size in _text_tokens(tokenizer, pieces):
+        if token_id == last_id == eos:
+            skipped += size
+            continue
+        yield token_id, size + skipped
+        last_id, skipped = token_id, 0
+    if last_id != eos:
+        yield eos, 0
+
+
+def _text_tokens(tokenizer: Any, pieces: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield the id of each token in a text and the UTF-8 bytes it stands for."""
     for text in pieces:
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
@@ -114,7 +131,36 @@ def document_tokens(tokenizer: Any, pieces: Iterable[str]) -> Iterator[tuple[int
         for token_id, (_, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
             yield token_id, max(ends[end] - done, 0)
             done = max(ends[end], done)
-    yield tokenizer.eos_token_id, 0
+
+
+def split_documents(
+    tokens: Iterable[tuple[int, int]], eos_token_id: int
+) -> Iterator[Iterator[tuple[int, int]]]:
+    """Split the tokens of `document_tokens` where an end-of-sequence token stood in the text.
+
+    Such a token ends one document and begins the next one, as in training.
+
+    Args:
+        tokens: Tokens as (id, bytes), the first one an end-of-sequence token.
+        eos_token_id: The id of that token.
+
+    Yields:
+        The tokens of each document; they must be read to their end before the next document.
+    """
+    stream = iter(tokens)
+    next(stream)
+    for first in stream:
+        yield _until_eos(first, stream, eos_token_id)
+
+
+def _until_eos(
+    token: tuple[int, int], stream: Iterator[tuple[int, int]], eos_token_id: int
+) -> Iterator[tuple[int, int]]:
+    yield eos_token_id, 0
+    yield token
+    while token[0] != eos_token_id:
+        token = next(stream)
+        yield token
 
 
 @torch.no_grad()
@@ -151,9 +197,10 @@ def score_documents(
     stride: int | None = None,
     batch_size: int = 8,
 ) -> Iterator[Score]:
-    """Score documents; each ends with the end-of-sequence token, and none sees another.
+    """Score documents; none sees another.
 
-    A document's first token is not scored, because nothing predicts it, and its bytes do not count.
+    The end-of-sequence token begins each document and ends it: all tokens of the text are scored, and
+    the one that ends it. Where this token stands in the text itself, a new document begins.
 
     Args:
         model: A causal language model in eval mode.
@@ -170,7 +217,8 @@ def score_documents(
     cut = (
         window
         for pieces in documents
-        for window in windows(document_tokens(tokenizer, pieces), block_size, stride)
+        for tokens in split_documents(document_tokens(tokenizer, pieces), tokenizer.eos_token_id)
+        for window in windows(tokens, block_size, stride)
     )
     while batch := list(itertools.islice(cut, batch_size)):
         yield score_batch(model, batch)
