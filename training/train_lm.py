@@ -46,8 +46,9 @@ def train(run: Run, config: TrainLMConfig) -> None:
     checkpoint = newest_checkpoint(run) if config.resume else None
     with run.main_first():
         tokenizer = build_tokenizer(config, run.output_dir, show_progress=run.is_main)
+    model = build_model(config, tokenizer, checkpoint)
+    with run.main_first():
         data = load_text_data(config, tokenizer, seed=config.seed, show_progress=run.is_main)
-    model = build_model(config, tokenizer, data, checkpoint)
     identity = identity_of(config, model, tokenizer, data)
     optimizer = build_optimizer(model, config.optim, fine_tuning=bool(config.model_name_or_path))
     schedule = build_schedule(optimizer, config.schedule, config.max_steps)
@@ -78,7 +79,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
         loss = run.agree(loss_sum)
         grad_norm = run.clip_gradients(model, config.optim.max_grad_norm)
         run.check_finite(loss, grad_norm)
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ from hf_genmodels.models.configuration_gpt import GenGPTConfig
 
 # The tokenizer decides these, or the trainer does.
 NOT_OPTIONS = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
-GPTOptions = options_of(
+GPTOptions: Any = options_of(
     GenGPTConfig, "GPTOptions", without=NOT_OPTIONS, optional=("max_position_embeddings",)
 )
 
@@ -82,6 +82,11 @@ class TrainLMConfig(TextDataConfig, RunConfig):
         """
         RunConfig.__post_init__(self)
         TextDataConfig.__post_init__(self)
+        if self.streaming and self.num_workers:
+            raise UserError(
+                f"--num_workers is {self.num_workers}, but a stream is read by the training process "
+                "itself, so that it can go on exactly: leave out --num_workers or --streaming."
+            )
         if self.lora.r and not self.model_name_or_path:
             raise UserError("--lora.r adapts a trained model: give --model_name_or_path too.")
         if self.model.max_position_embeddings is None:

@@ -13,7 +13,7 @@ import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -116,8 +116,8 @@ def options_of(
         optional: Fields that may be left out and are then `None`.
     """
     inherited = set(_field_names(config_class.__mro__[1]))
-    fields = [
-        (field.name, field.type | None, dataclasses.field(default=None))
+    fields: list[Any] = [
+        (field.name, Optional[field.type], dataclasses.field(default=None))  # noqa: UP045
         if field.name in optional
         else (field.name, field.type, dataclasses.field(default=field.default))
         for field in dataclasses.fields(config_class)
@@ -132,7 +132,7 @@ def _field_names(config_class: type) -> list[str]:
     return [field.name for field in dataclasses.fields(config_class)]
 
 
-def _flag_types(config_class: type, prefix: str = "") -> dict[str, Any]:
+def _flag_types(config_class: Any, prefix: str = "") -> dict[str, Any]:
     """Return the type of every flag, `section.key` for nested dataclasses."""
     hints = typing.get_type_hints(config_class)
     types: dict[str, Any] = {}

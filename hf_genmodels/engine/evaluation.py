@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -81,7 +82,8 @@ def sample_texts(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    texts = []
+    texts: list[str] = []
+    generate: Any = model.generate
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -90,9 +92,10 @@ def sample_texts(
             if ids is None or not ids.shape[1]:
                 ids = torch.tensor([[tokenizer.bos_token_id or tokenizer.eos_token_id]])
             ids = ids[:, -(room - settings.max_new_tokens + 1) :].to(model.device)
-            output = model.generate(
+            output: Any = generate(
                 ids, attention_mask=torch.ones_like(ids), generation_config=settings
             )
-            texts.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+            text = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+            texts.append(str(text))
     model.train(was_training)
     return texts

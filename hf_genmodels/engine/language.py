@@ -22,7 +22,7 @@ from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.optim import freeze
 from hf_genmodels.engine.report import plot_training, write_results, write_samples
-from hf_genmodels.engine.run import LOCK_NAME, Run
+from hf_genmodels.engine.run import LOCK_NAME, Run, check_trackers
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.card import CardData, Metric, Sample
 from hf_genmodels.hub.folder import publish_folder
@@ -50,6 +50,7 @@ def check_inputs(config: TrainLMConfig) -> None:
         check_new_folder(config.output_dir, LOCK_NAME)
     if config.lora.r:
         require_extra("peft", "lora")
+    check_trackers(config.report_to)
     text_sources(config)
 
 
@@ -85,7 +86,6 @@ def build_tokenizer(
 def build_model(
     config: TrainLMConfig,
     tokenizer: PreTrainedTokenizerFast,
-    data: TextData,
     checkpoint: Path | None,
 ) -> PreTrainedModel:
     """Make a new model, or load the one to fine-tune; freeze and adapt as asked for.
@@ -93,19 +93,19 @@ def build_model(
     Args:
         config: The run's options.
         tokenizer: The model's tokenizer.
-        data: The data, whose tokens must be in the model's vocabulary.
         checkpoint: Checkpoint whose weights will replace those of a pretrained model, which then
             need not be there any more.
 
     Raises:
         UserError: If model, tokenizer and windows do not fit together.
     """
+    model: PreTrainedModel
     if checkpoint is not None and config.model_name_or_path:
         model = GenGPTForCausalLM(GenGPTConfig.from_json_file(checkpoint / MODEL_CONFIG))
     else:
         ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
         model = new_or_pretrained_model(config, len(tokenizer), **ids)
-    _check_fit(config, model.config, tokenizer, data)
+    _check_fit(config, model.config, tokenizer)
     return adapt_model(config, model)
 
 
@@ -163,7 +163,7 @@ def identity_of(
     }
 
 
-def describe(run: Run, config: TrainLMConfig, model: nn.Module, data: TextData) -> None:
+def describe(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> None:
     """Say what is going to be trained on what."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -228,7 +228,7 @@ def validate(
     if data.validation is not None:
         loader = validation_loader(
             data.validation,
-            config.per_device_eval_batch_size,
+            config.per_device_eval_batch_size or config.per_device_train_batch_size,
             rank=run.accelerator.process_index,
             world_size=run.accelerator.num_processes,
         )
@@ -329,11 +329,12 @@ def _push(run: Run, config: TrainLMConfig) -> None:
     from hf_genmodels.hub.folder import published_files
 
     names = [str(path) for path in published_files(run.output_dir)]
+    model_id = str(config.hub_model_id)
     try:
         api = HfApi()
-        api.create_repo(config.hub_model_id, private=config.hub_private, exist_ok=True)
+        api.create_repo(model_id, private=config.hub_private, exist_ok=True)
         address = api.upload_folder(
-            repo_id=config.hub_model_id,
+            repo_id=model_id,
             folder_path=run.output_dir,
             allow_patterns=names,
             commit_message=f"Model after {run.state.step} steps",
@@ -368,7 +369,9 @@ def _load_pretrained(name: str) -> PreTrainedModel:
 def _with_adapters(model: PreTrainedModel, config: TrainLMConfig) -> PreTrainedModel:
     peft = require_extra("peft", "lora")
     options = config.lora
-    names = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if type(m) is nn.Linear}
+    names = {
+        name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, nn.Linear)
+    }
     unknown = sorted(set(options.target_modules) - names)
     if unknown:
         raise UserError(
@@ -391,19 +394,18 @@ def _merged(model: PreTrainedModel) -> PreTrainedModel:
     """Return a copy with the adapters added to the weights, which loads without peft."""
     import copy
 
-    return copy.deepcopy(model).merge_and_unload()
+    merge: Any = copy.deepcopy(model).merge_and_unload
+    return merge()
 
 
 def _check_fit(
-    config: TrainLMConfig,
-    model_config: GenGPTConfig,
-    tokenizer: PreTrainedTokenizerFast,
-    data: TextData,
+    config: TrainLMConfig, model_config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Check that the tokens are in the vocabulary and a window in the context."""
-    if len(tokenizer) > model_config.vocab_size:
+    """Check that every token is in the vocabulary and a window in the context."""
+    num_ids = max(tokenizer.get_vocab().values()) + 1
+    if num_ids > model_config.vocab_size:
         raise UserError(
-            f"The tokenizer has {len(tokenizer):,} tokens, but the model's vocabulary only "
+            f"The tokenizer has {num_ids:,} tokens, but the model's vocabulary only "
             f"{model_config.vocab_size:,}. Use the model's own tokenizer: leave out "
             "--tokenizer_name."
         )
@@ -411,11 +413,6 @@ def _check_fit(
         raise UserError(
             f"--block_size {config.block_size} is longer than the model's context of "
             f"{model_config.max_position_embeddings} tokens."
-        )
-    if data.windows is not None and data.windows.cache.max_token_id >= model_config.vocab_size:
-        raise UserError(
-            f"The text has the token {data.windows.cache.max_token_id}, but the model's vocabulary "
-            f"ends at {model_config.vocab_size - 1}. Use the model's own tokenizer."
         )
 
 

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
+    LoggerType,
     broadcast_object_list,
 )
 from filelock import FileLock, Timeout
@@ -32,7 +34,7 @@ from hf_genmodels.config.parser import write_yaml
 from hf_genmodels.config.run import CONFIG_NAME, RunConfig, check_new_folder, seconds_of
 from hf_genmodels.engine.logging import MetricsLog, setup_logging, warn_if_failing
 from hf_genmodels.engine.precision import resolve_precision
-from hf_genmodels.errors import UserError
+from hf_genmodels.errors import UserError, suggest
 
 logger = logging.getLogger("hf_genmodels")
 LOCK_NAME = ".lock"
@@ -323,6 +325,27 @@ def start_run(config: RunConfig) -> Iterator[Run]:
         raise
     finally:
         run.close()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Check that accelerate knows the trackers and that their libraries are installed.
+
+    Raises:
+        UserError: If one cannot be used.
+    """
+    available = [str(tracker) for tracker in get_available_trackers()]
+    for name in names:
+        if name not in ("all", *LoggerType.list()):
+            known = sorted(set(LoggerType.list()) - {"all"})
+            raise UserError(
+                f"--report_to {name}: there is no such tracker. {suggest(name, known)}"
+                f"Choose from: {', '.join(known)}."
+            )
+        if name not in ("all", *available):
+            raise UserError(
+                f"--report_to {name}: its library is not installed. Install it with: "
+                f"pip install {name}. Without it, metrics.jsonl holds the same numbers."
+            )
 
 
 def seed_everything(seed: int) -> None:

@@ -35,7 +35,7 @@ def validation_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_clean_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Leave out the check in a clean interpreter, except in tests that ask for it."""
-    if "verified" not in request.keywords:
+    if not request.node.get_closest_marker("verified"):
         from hf_genmodels.engine import language
 
         monkeypatch.setattr(language, "verify_folder", lambda _folder: "not verified")

@@ -1,0 +1,95 @@
+"""Our model types are known to transformers' Auto classes, whatever was imported first and how."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+
+# What a user may import, in the order of use; each line is followed by the others in every order.
+IMPORTS = (
+    "import hf_genmodels",
+    "import transformers",
+    "from transformers import AutoConfig",
+    "from transformers import AutoModelForCausalLM",
+    "from hf_genmodels import GenGPTConfig",
+    "from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM",
+)
+CHECK = """
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+config = AutoConfig.for_model("gen_gpt", vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+assert type(AutoModelForCausalLM.from_config(config)).__name__ == "GenGPTForCausalLM"
+assert type(AutoModel.from_config(config)).__name__ == "GenGPTModel"
+import hf_genmodels
+assert type(config) is hf_genmodels.GenGPTConfig
+"""
+
+
+def run_forked(orders: list[tuple[str, ...]]) -> None:
+    """Run each order in a fork of a process that has imported torch, but nothing of transformers."""
+    code = f"""
+import os, sys, torch, traceback
+for order in {orders!r}:
+    child = os.fork()
+    if child == 0:
+        try:
+            exec("\\n".join(order) + {CHECK!r}, {{}})
+        except BaseException:
+            print(order, file=sys.stderr)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(1)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("first", IMPORTS)
+def test_the_auto_classes_know_our_models_in_every_order_of_imports(first: str):
+    ours = ("import hf_genmodels",)
+    orders = [(first, *ours)]
+    orders += [(first, second, *ours) for second in IMPORTS if second != first]
+    run_forked(orders)
+
+
+@pytest.mark.slow
+def test_longer_orders_of_imports(tmp_path):
+    run_forked([(*order, "import hf_genmodels") for order in itertools.permutations(IMPORTS, 3)])
+
+
+def test_importing_the_package_imports_nothing_slow():
+    code = (
+        "import sys, hf_genmodels, hf_genmodels.cli; heavy = {'torch', 'transformers', 'datasets', "
+        "'accelerate', 'matplotlib', 'numpy', 'peft', 'evaluate', 'tokenizers', 'jsonargparse'}; "
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == ""
+
+
+def test_using_the_model_classes_imports_no_training_library():
+    code = (
+        "import sys; from hf_genmodels import GenGPTForCausalLM; "
+        "heavy = {'datasets', 'accelerate', 'matplotlib', 'jsonargparse', 'evaluate'}; "
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == ""
+
+
+def test_names_that_do_not_exist_are_attribute_errors():
+    import hf_genmodels
+
+    assert "GenGPTConfig" in dir(hf_genmodels)
+    with pytest.raises(AttributeError, match="GenGPTConfg"):
+        hf_genmodels.GenGPTConfg  # noqa: B018
