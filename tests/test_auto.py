@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 import subprocess
 import sys
 
 import pytest
 
-# What a user may import, in the order of use; each line is followed by the others in every order.
 IMPORTS = (
     "import hf_genmodels",
     "import transformers",
@@ -50,17 +50,19 @@ for order in {orders!r}:
     assert process.returncode == 0, process.stderr
 
 
+OURS = "import hf_genmodels"
+
+
 @pytest.mark.parametrize("first", IMPORTS)
-def test_the_auto_classes_know_our_models_in_every_order_of_imports(first: str):
-    ours = ("import hf_genmodels",)
-    orders = [(first, *ours)]
-    orders += [(first, second, *ours) for second in IMPORTS if second != first]
-    run_forked(orders)
+def test_the_auto_classes_know_our_models_whatever_was_imported_first(first: str):
+    run_forked([(first, OURS)])
 
 
 @pytest.mark.slow
-def test_longer_orders_of_imports(tmp_path):
-    run_forked([(*order, "import hf_genmodels") for order in itertools.permutations(IMPORTS, 3)])
+@pytest.mark.timeout(900)
+def test_the_auto_classes_know_our_models_in_other_orders_of_imports():
+    longer = random.Random(0).sample(list(itertools.permutations(IMPORTS, 3)), 20)
+    run_forked([(*order, OURS) for order in [*itertools.permutations(IMPORTS, 2), *longer]])
 
 
 def test_importing_the_package_imports_nothing_slow():
@@ -78,7 +80,7 @@ def test_importing_the_package_imports_nothing_slow():
 def test_using_the_model_classes_imports_no_training_library():
     code = (
         "import sys; from hf_genmodels import GenGPTForCausalLM; "
-        "heavy = {'datasets', 'accelerate', 'matplotlib', 'jsonargparse', 'evaluate'}; "
+        "heavy = {'datasets', 'matplotlib', 'jsonargparse', 'evaluate', 'peft'}; "
         "print(*sorted(heavy & set(sys.modules)))"
     )
     process = subprocess.run(

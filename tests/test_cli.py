@@ -37,7 +37,7 @@ def test_every_command_explains_itself(name: str):
 
 @pytest.mark.parametrize("verb", ["train", "import-gpt2", "inspect", "report"])
 def test_every_verb_of_the_tokenizer_explains_itself(verb: str):
-    assert f"genmodels tokenizer" in runs.call(["tokenizer", verb, "--help"]).succeeded().output
+    assert "genmodels tokenizer" in runs.call(["tokenizer", verb, "--help"]).succeeded().output
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_every_verb_of_the_tokenizer_explains_itself(verb: str):
         (["generat"], "Did you mean 'generate'?"),
         (["tokeniser"], "Did you mean 'tokenizer'?"),
         (["train"], "Choose from: lm"),
-        (["train", "ml"], "Did you mean 'lm'?"),
+        (["train", "llm"], "Did you mean 'lm'?"),
         (["train", "--help-me"], "Choose from: lm"),
         (["quux"], "genmodels --help"),
         (["train", "lm", "--max_stepz", "3"], "Did you mean"),

@@ -181,35 +181,34 @@ def _is_json_list(values: list[str]) -> bool:
 def _with_base_config(
     arguments: list[str], presets: Path | None, default_preset: str | None
 ) -> list[str]:
-    """Resolve the name of a preset, and put the configuration of a resumed run first."""
-    resolved = []
-    has_base = any(argument in ("-h", "--help") for argument in arguments)
-    position = 0
-    while position < len(arguments):
-        flag, equals, value = arguments[position].partition("=")
-        position += 1
+    """Put files of options first, so that flags win on either side of them.
+
+    The options of a resumed run come before those of `--config`; a preset is meant by its name.
+    """
+    base: list[Path] = []
+    resumed: list[Path] = []
+    flags: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        flag, equals, value = argument.partition("=")
         if flag == "--config":
-            if not equals:
-                if position == len(arguments):
-                    raise UserError("--config needs a YAML file or the name of a preset.")
-                value = arguments[position]
-                position += 1
-            resolved.append(f"--config={_config_path(value, presets)}")
-            has_base = True
-        elif flag == "--resume":
-            folder = Path(value)
-            if not (folder / "config.yaml").is_file():
+            value = value if equals else next(waiting, "")
+            if not value:
+                raise UserError("--config needs a YAML file or the name of a preset.")
+            base.append(_config_path(value, presets))
+            continue
+        if flag == "--resume":
+            if not (Path(value) / "config.yaml").is_file():
                 raise UserError(
                     f"--resume {value}: there is no run in this folder (no config.yaml). "
                     "Give the --output_dir of the run that should go on."
                 )
-            resolved = [f"--config={folder / 'config.yaml'}", *resolved, arguments[position - 1]]
-            has_base = True
-        else:
-            resolved.append(arguments[position - 1])
-    if not has_base and default_preset is not None:
-        resolved.insert(0, f"--config={_config_path(default_preset, presets)}")
-    return resolved
+            resumed.append(Path(value) / "config.yaml")
+        flags.append(argument)
+    asks_for_help = any(flag in ("-h", "--help") for flag in flags)
+    if not base and not resumed and not asks_for_help and default_preset is not None:
+        base.append(_config_path(default_preset, presets))
+    return [*(f"--config={path}" for path in (*resumed, *base)), *flags]
 
 
 def _config_path(value: str, presets: Path | None) -> Path:
@@ -227,13 +226,19 @@ def _config_path(value: str, presets: Path | None) -> Path:
 
 
 def _explain(message: str, types: dict[str, Any], command: str) -> str:
-    """Add a suggestion to jsonargparse's message about an unknown option."""
+    """Say in one line what jsonargparse found wrong, with a suggestion for an unknown option."""
     message = re.sub(r"^tip:.*?\n", "", message.strip())
+    value = re.search(r"Parser key \"([\w.]+)\":\s*(.*?) Got value: (.*)", message, re.DOTALL)
+    if value:
+        kind = re.sub(r"<class '(\w+)'>", r"\1", " ".join(value[2].split()))
+        return f"--{value[1]} is {value[3].strip()!r}. {kind} See: {command} --help"
     hint = ""
     in_group = re.search(r"[Gg]roup '([\w.]+)' does not accept option '([\w.]+)'", message)
     unknown = re.search(r"--([\w.]+)|[Oo]ption '([\w.]+)'|Key '([\w.]+)'", message)
     if in_group:
         hint = suggest(f"{in_group[1]}.{in_group[2]}", types)
-    elif (unknown and "nrecognized" in message) or (unknown and "accept" in message):
-        hint = suggest(next(group for group in unknown.groups() if group), types)
-    return f"{message.rstrip('.')}. {hint}See: {command} --help"
+    elif unknown and ("nrecognized" in message or "accept" in message):
+        word = next(group for group in unknown.groups() if group)
+        short = {name.rsplit(".", 1)[-1]: name for name in types}
+        hint = suggest(short.get(word, word), types)
+    return f"{' '.join(message.split()).rstrip('.')}. {hint}See: {command} --help"
