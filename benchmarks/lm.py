@@ -13,6 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# Name -> (title, script).
+SECTIONS = {
+    "training": ("Training: speed and memory", "lm_training.py"),
+    "race": ("Time to loss, fp32", "lm_time_to_loss.py"),
+    "race-bf16": ("Time to loss, bf16 on both sides", "lm_time_to_loss.py"),
+    "parts": ("What each part of `modern` contributes, bf16", "lm_time_to_loss.py"),
+    "generation": ("Generation", "lm_generation.py"),
+}
 
 
 def section(title: str, script: str, flags: Sequence[str]) -> str:
@@ -30,24 +38,20 @@ def main() -> None:
     parser.add_argument("--validation_file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "lm.md")
     args = parser.parse_args()
     text = [f"--train_file={args.train_file}"] if args.train_file else []
     text += [f"--validation_file={args.validation_file}"] if args.validation_file else []
     seeds, rounds = ["--seeds", *args.seeds], ["--rounds", str(args.rounds)]
-    race, precisions = "lm_time_to_loss.py", ["--precision", "no", "bf16"]
-
-    sections = [
-        section("Training: speed and memory", "lm_training.py", [*rounds, *precisions]),
-        section("Time to loss, fp32", race, [*text, *seeds]),
-        section("Time to loss, bf16 on both sides", race, [*text, *seeds, "--precision=bf16"]),
-        section(
-            "What each part of `modern` contributes, bf16",
-            race,
-            [*text, *seeds, "--precision=bf16", "--parts"],
-        ),
-        section("Generation", "lm_generation.py", rounds),
-    ]
+    flags = {
+        "training": [*rounds, "--precision", "no", "bf16"],
+        "race": [*text, *seeds],
+        "race-bf16": [*text, *seeds, "--precision=bf16"],
+        "parts": [*text, *seeds, "--precision=bf16", "--parts"],
+        "generation": rounds,
+    }
+    sections = [section(*SECTIONS[name], flags[name]) for name in args.only]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     report = "# The language model and its peers\n\n" + "\n".join(sections)
     args.out.write_text(report, encoding="utf-8")
