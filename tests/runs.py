@@ -207,13 +207,19 @@ def signal_at_step(step: int, number: int) -> None:
     Run.agree = agree  # type: ignore[method-assign]
 
 
-def die_at_event(count: int) -> None:
-    """Let this process get SIGKILL at its nth write that must last: a flush, a rename, a removal."""
+def die_at_event(count: int, place: str = "") -> None:
+    """Let this process get SIGKILL at its nth write that must last: a flush, a rename, a removal.
+
+    Only those whose path contains `place` count.
+    """
     events = iter(range(1, count + 1))
+
+    def path_of(first: Any) -> str:
+        return str(Path(f"/proc/self/fd/{first}").readlink() if isinstance(first, int) else first)
 
     def dying(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any, **options: Any) -> Any:
-            if next(events, count) == count:
+            if place in path_of(arguments[0]) and next(events, count) == count:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **options)
 

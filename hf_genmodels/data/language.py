@@ -272,6 +272,17 @@ def _hold_out(cache: TokenCache, fraction: float, block_size: int) -> tuple[Toke
     return TokenSlice.of(cache, 0, cut), TokenSlice.of(cache, cut, total)
 
 
+def _bytes_per_token(cache: TokenCache, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Return UTF-8 bytes per predicted token; all but the first token are predicted."""
+    num_bytes = cache.num_bytes
+    if isinstance(cache, TokenSlice):  # which knows only the average of the whole
+        text = tokenizer.decode(
+            cache.tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        num_bytes = len(str(text).encode())
+    return num_bytes / max(len(cache.tokens) - 1, 1)
+
+
 def _first_windows(cache: TokenCache, block_size: int, limit: int | None) -> PackedWindows:
     """Return the validation windows, no more than a limit."""
     windows = PackedWindows(cache, block_size)

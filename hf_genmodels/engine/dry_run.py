@@ -16,9 +16,9 @@ from hf_genmodels.engine.estimate import (
     format_count,
     format_duration,
 )
-from hf_genmodels.engine.language import adapt_model, new_or_pretrained_model
+from hf_genmodels.engine.language import adapt_model, given_tokenizer, new_or_pretrained_model
 from hf_genmodels.engine.optim import build_optimizer
-from hf_genmodels.engine.precision import resolve_precision
+from hf_genmodels.engine.run import make_accelerator
 
 PROBE_STEPS = 3
 
@@ -26,16 +26,14 @@ PROBE_STEPS = 3
 def dry_run(config: TrainLMConfig) -> str:
     """Return configuration, size, memory, speed of a few steps and estimated time; write nothing.
 
-    The probe trains on random tokens, on one process, with the tokenizer's intended size, so that
-    neither tokenizer nor data need to be made.
+    The probe trains on random tokens, on one process. A tokenizer that would be trained is counted
+    with its intended size, so that neither tokenizer nor data need to be made.
 
     Args:
         config: The run's options.
     """
-    accelerator = Accelerator(
-        mixed_precision=resolve_precision(config.mixed_precision, Accelerator().device)
-    )
-    model = adapt_model(config, new_or_pretrained_model(config, config.tokenizer_vocab_size))
+    accelerator = make_accelerator(config)
+    model = adapt_model(config, new_or_pretrained_model(config, _vocab_size(config)))
     model.train()
     memory = estimate_memory(
         model,
@@ -61,6 +59,11 @@ def dry_run(config: TrainLMConfig) -> str:
         f"estimated time  {format_duration(seconds)} for {config.max_steps:,} steps",
     ]
     return "\n".join(lines)
+
+
+def _vocab_size(config: TrainLMConfig) -> int:
+    tokenizer = given_tokenizer(config)
+    return config.tokenizer_vocab_size if tokenizer is None else len(tokenizer)
 
 
 def _probe(config: TrainLMConfig, model: torch.nn.Module, accelerator: Accelerator) -> float:

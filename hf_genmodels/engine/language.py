@@ -67,9 +67,9 @@ def build_tokenizer(
     """
     if (output_dir / "tokenizer.json").is_file():
         return load_local_tokenizer(output_dir)
-    given = config.tokenizer_name or config.model_name_or_path
-    if given:
-        return load_local_tokenizer(given) if Path(given).is_dir() else load_tokenizer(given)
+    given = given_tokenizer(config)
+    if given is not None:
+        return given
     source, _ = text_sources(config)
     logger.info("training a tokenizer of %d tokens", config.tokenizer_vocab_size)
     tokenizer = train_bpe(
@@ -81,6 +81,18 @@ def build_tokenizer(
     )
     save_tokenizer(tokenizer, output_dir)
     return tokenizer
+
+
+def given_tokenizer(config: TrainLMConfig) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that the user named or the model has; `None` if one is to be trained.
+
+    Raises:
+        UserError: If there is no such tokenizer.
+    """
+    name = config.tokenizer_name or config.model_name_or_path
+    if not name:
+        return None
+    return load_local_tokenizer(name) if Path(name).is_dir() else load_tokenizer(name)
 
 
 def build_model(

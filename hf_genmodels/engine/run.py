@@ -302,7 +302,7 @@ def start_run(config: RunConfig) -> Iterator[Run]:
     """
     output_dir = Path(config.resume or config.output_dir or "")
     existed = output_dir.is_dir()
-    accelerator = _make_accelerator(config, output_dir)
+    accelerator = make_accelerator(config)
     setup_logging(is_main=accelerator.is_main_process)
     run = Run(config, accelerator, output_dir)
     problem = None
@@ -384,14 +384,15 @@ def begin(run: Run, state: LoopState | None) -> None:
     run.handle_signals()
 
 
-def _make_accelerator(config: RunConfig, output_dir: Path) -> Accelerator:
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Return the accelerator of a run: devices, precision, processes, trackers."""
     use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     device = torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
     return Accelerator(
         cpu=use_cpu,
         mixed_precision=resolve_precision(config.mixed_precision, device),
         log_with=config.report_to or None,
-        project_dir=str(output_dir),
+        project_dir=config.resume or config.output_dir,
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
             InitProcessGroupKwargs(timeout=PATIENCE),

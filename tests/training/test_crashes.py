@@ -26,8 +26,10 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(train_file: Pat
     draw = random.Random(5)
     command = runs.tiny_run(train_file, output_dir=parts, **EVERY_STEP)
     newest = 0
-    for count in (1, 2, 3, *(draw.randint(4, 120) for _ in range(12))):
-        dying = {"prepare": runs.die_at_event, "prepare_arguments": (count,)}
+    moments = [(1,), (2,), (3,), *((draw.randint(4, 120),) for _ in range(6))]
+    moments += [(count, "staging-step") for count in (1, 4, 7, 8)]  # inside a save
+    for moment in moments:
+        dying = {"prepare": runs.die_at_event, "prepare_arguments": moment}
         outcome = runs.run(command, log, **dying)
         if outcome.status == 0:
             break
