@@ -321,7 +321,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         command="genmodels evaluate",
         description="Measure a language model on a text.",
         positionals={"model": "Folder of the model."},
-        lists={"file": "Text to measure on: text, jsonl, csv or parquet files, or patterns."},
     )
     output = Path(options.output).expanduser() if options.output else None
     if output is not None and not output.absolute().parent.is_dir():

@@ -9,18 +9,18 @@ genmodels tokenizer report my-tokenizer --files held-out.txt
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 from transformers import PreTrainedTokenizerFast
 
+from hf_genmodels.config.flags import explain, spell_out
 from hf_genmodels.data.sources import SampleBy, TextSource
-from hf_genmodels.errors import UserError, suggest
+from hf_genmodels.errors import UserError
 from hf_genmodels.tokenization import report as reports
 from hf_genmodels.tokenization.bpe import (
     EOS_TOKEN,
@@ -241,61 +241,32 @@ def report(
 
 
 class _Parser(ArgumentParser):
-    """A parser that suggests the flag that was probably meant, out of ``words``."""
+    """A parser that says what is wrong as all commands do."""
 
-    words: frozenset[str] = frozenset()
+    flags: Mapping[str, Any] = {}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        match = re.search(r"(?:nrecognized arguments: --|option ')([\w-]+)", message)
-        if match:
-            message = f"{message}. {suggest(match.group(1), sorted(self.words))}".rstrip()
         if not self.exit_on_error:
             super().error(message, ex)
-        self.exit(
-            2,
-            f"error: {message}\nAll flags are listed by: {self.prog.replace(' [options]', '')} --help\n",
-        )
-
-
-def _add_switch(parser: ArgumentParser, name: str, text: str) -> None:
-    """Add a flag that may stand without a value: ``--overwrite`` means ``--overwrite true``."""
-    parser.add_argument(
-        f"--{name}", type=bool, nargs="?", const=True, default=False, metavar="BOOL", help=text
-    )
+        command = self.prog.replace(" [options]", "")
+        self.exit(2, f"error: {explain(message, self.flags, command)}\n")
 
 
 def _train_parser() -> _Parser:
     parser = _new_parser("Train a byte-level BPE tokenizer on files or a hub dataset.")
-    parser.add_argument(
-        "--train_file", nargs="+", type=str, default=[], metavar="FILE",
-        help="Text files (.txt .text .md .jsonl .json .csv .tsv .parquet), or patterns.",
-    )  # fmt: skip
-    parser.add_argument(
-        "--special_tokens", nargs="+", type=str, default=[], metavar="TOKEN",
-        help="Further tokens that are never split.",
-    )  # fmt: skip
-    switches = {
-        "streaming": "Read the dataset over the network instead of downloading it.",
-        "split_digits": "Make every digit a token of its own.",
-        "overwrite": "Replace a tokenizer in output_dir; other files stay.",
-    }
-    for name, text in switches.items():
-        _add_switch(parser, name, text)
-    parser.add_class_arguments(TrainOptions, skip={"train_file", "special_tokens", *switches})
+    parser.add_class_arguments(TrainOptions)
+    parser.flags = get_type_hints(TrainOptions)
     return parser
 
 
 def _import_parser() -> _Parser:
     parser = _new_parser("Make GPT-2's tokenizer from its two files.")
+    positionals = ("vocab_file", "merges_file", "output_dir")
     parser.add_argument("vocab_file", type=str, help="GPT-2's vocab.json (or encoder.json).")
     parser.add_argument("merges_file", type=str, help="GPT-2's merges.txt (or vocab.bpe).")
     parser.add_argument("output_dir", type=str, help="Folder for the tokenizer.")
-    _add_switch(parser, "overwrite", "Replace a tokenizer in output_dir; other files stay.")
-    _add_switch(
-        parser,
-        "add_pad_token",
-        "Add a padding token as id 50257. Without it <|endoftext|> pads, and GPT-2's weights fit.",
-    )
+    parser.add_function_arguments(import_gpt2, skip=set(positionals))
+    parser.flags = _flags_of(import_gpt2, positionals)
     return parser
 
 
@@ -309,17 +280,14 @@ def _inspect_parser() -> _Parser:
 def _report_parser() -> _Parser:
     parser = _new_parser("Measure how well a tokenizer compresses held-out text.")
     parser.add_argument("tokenizer_dir", type=str, help="Folder with a tokenizer.")
-    lists = {
-        "files": ("FILE", "Held-out text, measured together."),
-        "language_samples": ("NAME=FILE", "Samples that are measured one by one."),
-        "gpt2": ("FILE", "GPT-2's vocab.json and merges.txt, to measure its tokenizer beside."),
-    }
-    for name, (metavar, text) in lists.items():
-        parser.add_argument(
-            f"--{name}", nargs="+", type=str, default=[], metavar=metavar, help=text
-        )
-    parser.add_function_arguments(report, skip={"tokenizer_dir", *lists})
+    parser.add_function_arguments(report, skip={"tokenizer_dir"})
+    parser.flags = _flags_of(report, ("tokenizer_dir",))
     return parser
+
+
+def _flags_of(function: Callable[..., object], positionals: Sequence[str]) -> dict[str, Any]:
+    hints = get_type_hints(function)
+    return {name: hint for name, hint in hints.items() if name not in (*positionals, "return")}
 
 
 def _new_parser(description: str) -> _Parser:
@@ -347,14 +315,16 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = _Parser(prog="genmodels tokenizer", description="Make and examine tokenizers.")
     commands = parser.add_subcommands(metavar="COMMAND")
+    arguments = list(sys.argv[1:] if argv is None else argv)
     for name, (build, text) in _VERBS.items():
         command = build()
         commands.add_subcommand(name, command, help=text)
-        command.words = frozenset(vars(command.get_defaults()))
-        parser.words |= command.words
-    parsed = parser.parse_args(argv)
+        if arguments[:1] == [name]:
+            arguments = [name, *spell_out(arguments[1:], command.flags)]
+            parser.flags = command.flags
+    parsed = parser.parse_args(arguments)
     values: Namespace = parsed[parsed.subcommand]
-    arguments = {name: value for name, value in values.as_dict().items() if name != "config"}
+    options = {name: value for name, value in values.as_dict().items() if name != "config"}
     functions: dict[str, Callable[..., object]] = {
         "train": lambda **fields: train(TrainOptions(**fields)),
         "import-gpt2": import_gpt2,
@@ -362,7 +332,7 @@ def main(argv: list[str] | None = None) -> None:
         "report": report,
     }
     try:
-        functions[parsed.subcommand](**arguments)
+        functions[parsed.subcommand](**options)
     except OSError as error:
         place = f" '{error.filename}'" if error.filename else ""
         raise UserError(f"Reading or writing{place} failed: {error.strerror}.") from error

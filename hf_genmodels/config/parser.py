@@ -1,27 +1,20 @@
-"""From the command line and YAML presets to checked dataclasses.
-
-jsonargparse does the work; here stand the few things that users of training scripts expect beyond
-it: presets by name, flags without a value, lists without brackets, and a suggestion for a typo.
-"""
+"""From the command line and YAML presets to checked dataclasses, for training scripts."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser
 
+from hf_genmodels.config.flags import explain, flag_types, spell_out
 from hf_genmodels.errors import UserError, suggest
 
 T = TypeVar("T")
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def parse_config(
@@ -54,15 +47,15 @@ def parse_config(
         UserError: If an option is unknown (with a suggestion) or a value cannot work.
     """
     parser = build_parser(config_class, command=command, description=description)
-    fields = _flag_types(config_class)
-    arguments = _spell_out(list(argv), fields)
+    fields = flag_types(config_class)
+    arguments = spell_out(argv, fields)
     arguments = _with_base_config(arguments, presets, default_preset)
     try:
         namespace = parser.parse_args(arguments)
         namespace.pop("config", None)
         values = parser.instantiate(namespace).as_dict()
     except ArgumentError as error:
-        raise UserError(_explain(str(error), fields, command)) from None
+        raise UserError(explain(str(error), fields, command)) from None
     return config_class(**{name: values[name] for name in _field_names(config_class)})
 
 
@@ -132,52 +125,6 @@ def _field_names(config_class: type) -> list[str]:
     return [field.name for field in dataclasses.fields(config_class)]
 
 
-def _flag_types(config_class: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the type of every flag, `section.key` for nested dataclasses."""
-    hints = typing.get_type_hints(config_class)
-    types: dict[str, Any] = {}
-    for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        types[prefix + field.name] = hint
-        if dataclasses.is_dataclass(hint):
-            types.update(_flag_types(hint, f"{prefix}{field.name}."))
-    return types
-
-
-def _spell_out(arguments: list[str], types: dict[str, Any]) -> list[str]:
-    """Turn `--flag` into `--flag true` and `--list a b` into `--list=["a", "b"]`."""
-    spelled: list[str] = []
-    lists: dict[str, list[str]] = {}
-    position = 0
-    while position < len(arguments):
-        flag = arguments[position]
-        position += 1
-        name = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
-        name, equals, _ = name.partition("=")
-        if name not in types:
-            spelled.append(flag)
-            continue
-        values = [flag.partition("=")[2]] if equals else []
-        while not equals and position < len(arguments) and not _is_flag(arguments[position]):
-            values.append(arguments[position])
-            position += 1
-        if types[name] is bool and not values:
-            values = ["true"]
-        if typing.get_origin(types[name]) is list and not _is_json_list(values):
-            lists.setdefault(name, []).extend(values)
-            continue
-        spelled += [f"--{name}={values[0]}", *values[1:]] if values else [f"--{name}"]
-    return spelled + [f"--{name}={json.dumps(values)}" for name, values in lists.items()]
-
-
-def _is_flag(argument: str) -> bool:
-    return re.match(r"--?[A-Za-z]", argument) is not None
-
-
-def _is_json_list(values: list[str]) -> bool:
-    return len(values) == 1 and values[0].startswith("[")
-
-
 def _with_base_config(
     arguments: list[str], presets: Path | None, default_preset: str | None
 ) -> list[str]:
@@ -223,22 +170,3 @@ def _config_path(value: str, presets: Path | None) -> Path:
         )
     read_yaml(path)
     return path
-
-
-def _explain(message: str, types: dict[str, Any], command: str) -> str:
-    """Say in one line what jsonargparse found wrong, with a suggestion for an unknown option."""
-    message = re.sub(r"^tip:.*?\n", "", message.strip())
-    value = re.search(r"Parser key \"([\w.]+)\":\s*(.*?) Got value: (.*)", message, re.DOTALL)
-    if value:
-        kind = re.sub(r"<class '(\w+)'>", r"\1", " ".join(value[2].split()))
-        return f"--{value[1]} is {value[3].strip()!r}. {kind} See: {command} --help"
-    hint = ""
-    in_group = re.search(r"[Gg]roup '([\w.]+)' does not accept option '([\w.]+)'", message)
-    unknown = re.search(r"--([\w.]+)|[Oo]ption '([\w.]+)'|Key '([\w.]+)'", message)
-    if in_group:
-        hint = suggest(f"{in_group[1]}.{in_group[2]}", types)
-    elif unknown and ("nrecognized" in message or "accept" in message):
-        word = next(group for group in unknown.groups() if group)
-        short = {name.rsplit(".", 1)[-1]: name for name in types}
-        hint = suggest(short.get(word, word), types)
-    return f"{' '.join(message.split()).rstrip('.')}. {hint}See: {command} --help"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.parser import parse_config, write_yaml
 from hf_genmodels.config.run import RunConfig, TextDataConfig, check_new_folder, seconds_of
 from hf_genmodels.errors import UserError
@@ -111,13 +112,13 @@ def test_dashes_and_underscores_mean_the_same(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--stepz", "3"], ["stepz", "Did you mean 'steps'?", "try --help"]),
-        (["--inner.rat", "3"], ["inner.rat", "Did you mean 'inner.rate'?"]),
-        (["--rate", "3"], ["rate", "Did you mean 'inner.rate'?"]),
-        (["--steps", "many"], ["--steps", "'many'", "int"]),
+        (["--stepz", "3"], ["stepz", "Did you mean '--steps'?", "try --help"]),
+        (["--inner.rat", "3"], ["inner.rat", "Did you mean '--inner.rate'?"]),
+        (["--rate", "3"], ["rate", "Did you mean '--inner.rate'?"]),
+        (["--steps", "many"], ["--steps is 'many'. It must be a whole number."]),
         (["--steps"], ["--steps"]),
-        (["--inner.rate", "fast"], ["--inner.rate", "'fast'", "float"]),
-        (["--fast", "perhaps"], ["--fast", "perhaps"]),
+        (["--inner.rate", "fast"], ["--inner.rate is 'fast'. It must be a number."]),
+        (["--fast", "perhaps"], ["perhaps"]),
         (["stray"], ["stray"]),
         (["--config", "nowhere"], ["--config nowhere"]),
         (["--config"], ["--config needs"]),
@@ -211,3 +212,38 @@ def test_a_folder_with_only_leftovers_of_a_start_is_new(tmp_path: Path):
     (tmp_path / "other").touch()
     with pytest.raises(UserError, match="not empty"):
         check_new_folder(str(tmp_path), ".lock")
+
+
+def test_a_switch_may_stand_before_what_is_given_without_a_flag():
+    @dataclass
+    class Options:
+        """Options."""
+
+        model: str
+        """What."""
+
+        texts: list[str] = field(default_factory=list)
+        """Texts."""
+
+        fast: bool = False
+        """Whether."""
+
+        heat: float | None = None
+        """How hot."""
+
+        files: list[str] = field(default_factory=list)
+        """Which."""
+
+    def parse_words(*words: str) -> Options:
+        positionals = {"model": "What.", "texts": "Texts."}
+        return parse_command(
+            Options, words, command="try", description="Try.", positionals=positionals
+        )
+
+    assert parse_words("--fast", "m", "a") == Options("m", ["a"], fast=True)
+    assert parse_words("m", "--heat", "2", "a", "b") == Options("m", ["a", "b"], heat=2.0)
+    assert parse_words("m", "a", "--files", "x", "--files=y") == Options(
+        "m", ["a"], files=["x", "y"]
+    )
+    with pytest.raises(UserError, match="--heat is 'hot'"):
+        parse_words("m", "--heat", "hot")

@@ -93,7 +93,7 @@ def test_mistakes_write_nothing(tmp_path, flags, message):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["train", "--vocab_sise", "3"], "Did you mean 'vocab_size'?"),
+        (["train", "--vocab_sise", "3"], "Did you mean '--vocab_size'?"),
         (["train", "--vocab_size", "many"], "many"),
         (["train"], "output_dir"),
         (["reprot"], "report"),
