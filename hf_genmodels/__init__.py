@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from hf_genmodels import auto
+from hf_genmodels.auto import register_when_imported
 
 __version__ = "0.1.0"
 
@@ -31,4 +31,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-auto.register_when_imported()
+register_when_imported()

@@ -90,7 +90,7 @@ def sample_texts(
         for prompt in prompts:
             ids = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
             if ids is None or not ids.shape[1]:
-                ids = torch.tensor([[tokenizer.bos_token_id or tokenizer.eos_token_id]])
+                ids = torch.tensor([[tokenizer.eos_token_id]])
             ids = ids[:, -(room - settings.max_new_tokens + 1) :].to(model.device)
             output: Any = generate(
                 ids, attention_mask=torch.ones_like(ids), generation_config=settings
