@@ -280,10 +280,10 @@ def _child(
     os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from hf_genmodels.cli import main
-    from hf_genmodels.engine import language
+    from hf_genmodels.engine import publishing
 
     if "VERIFY" not in variables:
-        language.verify_folder = lambda _folder: "not verified"
+        publishing.verify_folder = lambda _folder: "not verified"
     if prepare is not None:
         prepare(*prepare_arguments)
     try:

@@ -27,14 +27,13 @@ from hf_genmodels.engine.language import (
     build_tokenizer,
     check_inputs,
     describe,
-    finish,
     identity_of,
-    publish,
     training_batches,
     validate,
 )
 from hf_genmodels.engine.launch import launch, needs_launch
 from hf_genmodels.engine.optim import build_optimizer, build_schedule
+from hf_genmodels.engine.publishing import finish, publish
 from hf_genmodels.engine.run import Run, begin, start_run
 
 PRESETS = Path(__file__).parent / "configs" / "lm"

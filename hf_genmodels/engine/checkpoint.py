@@ -12,13 +12,11 @@ import hashlib
 import json
 import logging
 import os
-import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -35,7 +33,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedConfig
 
 from hf_genmodels.engine.ema import EMA
-from hf_genmodels.engine.run import LoopState, Run
+from hf_genmodels.engine.random_state import restore_rank_state, write_rank_state
+from hf_genmodels.engine.run import Run
+from hf_genmodels.engine.state import LoopState
 from hf_genmodels.errors import UserError
 
 logger = logging.getLogger("hf_genmodels")
@@ -87,7 +87,7 @@ def save_checkpoint(
     run.accelerator.wait_for_everyone()
     try:
         if problem is None and staging.is_dir():
-            _write_rank_state(staging, run.accelerator.process_index, data_state)
+            write_rank_state(staging, run.accelerator.process_index, data_state)
     except (OSError, SafetensorError) as error:
         problem = str(error)
     (failed,) = run.sum_over_ranks(float(problem is not None))
@@ -143,7 +143,7 @@ def load_checkpoint(
         run.accelerator.scaler.load_state_dict(state["scaler"])
     if ema is not None:
         ema.load_state_dict(load_file(folder / "ema.safetensors"))
-    data_state = _restore_rank_state(folder, run.accelerator.process_index)
+    data_state = restore_rank_state(folder, run.accelerator.process_index)
     return LoopState(**state["loop"]), data_state
 
 
@@ -251,46 +251,6 @@ def _write_main_state(
         "world_size": run.accelerator.num_processes,
     }
     (staging / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-
-
-def _write_rank_state(staging: Path, rank: int, data_state: dict[str, Any] | None) -> None:
-    """Save the random states of one rank, and its position in a stream."""
-    # Libraries draw from the global generator.
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002
-    kind, keys, position, has_gauss, gauss = numpy_state
-    version, internal, gauss_next = random.getstate()
-    tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    values = {
-        "numpy": [kind, position, has_gauss, gauss],
-        "python": [version, list(internal), gauss_next],
-        "data": data_state,
-    }
-    save_file(tensors, staging / f"rank-{rank:05d}.safetensors")
-    (staging / f"rank-{rank:05d}.json").write_text(json.dumps(values), encoding="utf-8")
-
-
-def _restore_rank_state(folder: Path, rank: int) -> dict[str, Any] | None:
-    path = folder / f"rank-{rank:05d}.safetensors"
-    if not path.is_file():
-        logger.warning(
-            "The checkpoint was written by fewer processes: process %d draws new random numbers. "
-            "The order of the data is unchanged.",
-            rank,
-        )
-        return None
-    tensors = load_file(path)
-    values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    torch.set_rng_state(tensors["torch"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])
-    kind, position, has_gauss, gauss = values["numpy"]
-    keys = tensors["numpy"].numpy().astype(np.uint32)
-    np.random.set_state((kind, keys, position, has_gauss, gauss))  # noqa: NPY002
-    version, internal, gauss_next = values["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    return values["data"]
 
 
 def _without_aliases(

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from hf_genmodels.config.run import RunConfig
 from hf_genmodels.engine import run as run_module
-from hf_genmodels.engine.run import LoopState, Run, check_trackers
+from hf_genmodels.engine.run import Run, check_trackers
+from hf_genmodels.engine.state import LoopState
 from hf_genmodels.errors import UserError
 
 

@@ -36,6 +36,6 @@ def validation_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_clean_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Leave out the check in a clean interpreter, except in tests that ask for it."""
     if not request.node.get_closest_marker("verified"):
-        from hf_genmodels.engine import language
+        from hf_genmodels.engine import publishing
 
-        monkeypatch.setattr(language, "verify_folder", lambda _folder: "not verified")
+        monkeypatch.setattr(publishing, "verify_folder", lambda _folder: "not verified")

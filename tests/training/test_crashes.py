@@ -137,7 +137,7 @@ def full_disk(*_: Any, **__: Any) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("moment", ["_write_main_state", "_write_rank_state", "_flush", "_digest"])
+@pytest.mark.parametrize("moment", ["_write_main_state", "write_rank_state", "_flush", "_digest"])
 def test_a_full_disk_while_saving_costs_one_checkpoint_only(
     moment: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -161,11 +161,11 @@ def test_a_full_disk_while_saving_costs_one_checkpoint_only(
 def test_a_full_disk_under_the_report_the_metrics_and_the_model_stops_nothing(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from hf_genmodels.engine import language
+    from hf_genmodels.engine import language, publishing
 
-    for name in ("publish_folder", "write_results", "plot_training"):
-        monkeypatch.setattr(language, name, full_disk)
-    monkeypatch.setattr(language, "verify_folder", lambda _folder: "not verified")
+    monkeypatch.setattr(language, "write_results", full_disk)
+    monkeypatch.setattr(publishing, "publish_folder", full_disk)
+    monkeypatch.setattr(publishing, "plot_training", full_disk)
     real_open, metrics = Path.open, run_folder / "metrics.jsonl"
 
     def open_or_full(path: Path, mode: str = "r", **options: Any) -> Any:

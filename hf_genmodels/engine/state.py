@@ -1,0 +1,81 @@
+"""Where a training loop stands, and how fast it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass
+class LoopState:
+    """Where a training loop stands. Everything in it is saved with a checkpoint."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    examples: int = 0
+    """Examples consumed over all ranks: the position in the endless order of the data."""
+    tokens: int = 0
+    """Tokens that were predicted, over all ranks."""
+    seconds: float = 0.0
+    """Time in the loop, over all processes that worked on this run one after another."""
+    eval_loss: float | None = None
+    """Last validation loss."""
+    best_loss: float | None = None
+    best_step: int | None = None
+    evals_without_gain: int = 0
+
+    def every(self, steps: int | None) -> bool:
+        """Whether something that happens every so many steps is due now."""
+        return steps is not None and self.step % steps == 0
+
+    def record_eval(self, loss: float) -> None:
+        """Take a validation loss into account."""
+        self.eval_loss = loss
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_loss, self.best_step, self.evals_without_gain = loss, self.step, 0
+        else:
+            self.evals_without_gain += 1
+
+    def publishes(self, policy: str, *, saved: bool) -> bool:
+        """Whether the weights of this step belong into the output folder.
+
+        Args:
+            policy: `best` or `last`.
+            saved: Whether a checkpoint of this step is written.
+        """
+        if policy == "last" or self.best_step is None:
+            return saved
+        return self.best_step == self.step
+
+
+class Clock:
+    """Measures the time in the loop, less what is paused, and the throughput.
+
+    Args:
+        state: The loop's state, which counts seconds and tokens.
+    """
+
+    def __init__(self, state: LoopState):
+        self.state = state
+        self.tokens_per_second = 0.0
+        self._last = time.monotonic()
+
+    def tick(self, tokens: int) -> None:
+        """Count a step that predicted so many tokens, over all ranks."""
+        now = time.monotonic()
+        elapsed = max(now - self._last, 1e-9)
+        self._last = now
+        self.state.seconds += elapsed
+        speed = tokens / elapsed
+        # Smoothed over about ten steps.
+        self.tokens_per_second += (speed - self.tokens_per_second) * (
+            0.1 if self.tokens_per_second else 1.0
+        )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of a block out."""
+        yield
+        self._last = time.monotonic()
