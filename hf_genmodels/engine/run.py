@@ -313,7 +313,9 @@ def begin(run: Run, state: LoopState | None) -> None:
 
 def make_accelerator(config: RunConfig) -> Accelerator:
     """Return the accelerator of a run: devices, precision, processes, trackers."""
-    use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    # Without `cpu`, every process on a machine without accelerators believes to be the only one.
+    use_cpu = asked or not torch.accelerator.is_available()
     device = torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
     return Accelerator(
         cpu=use_cpu,
