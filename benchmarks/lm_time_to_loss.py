@@ -172,6 +172,8 @@ def run_modern(
         description="",
         presets=PRESETS,
     )
+    if args.precision == "no":  # nothing in bf16, as on a CPU without its units
+        config.optim.muon_precision = "float32"
     model = GenGPTForCausalLM(config.new_model_config(len(text.tokenizer)))
     steps = args.modern_steps
     return train(

@@ -103,7 +103,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5, dtype: torch.dtype | None = 
     squared = torch.linalg.matrix_norm(gram.float(), keepdim=True).clamp(min=1e-30) * _SAFETY**2
     x, gram = x * squared.rsqrt().to(x.dtype), gram * squared.reciprocal().to(x.dtype)
     coefficients = newton_schulz_coefficients(steps)
-    wide = x.size(-1) >= _GRAM_ASPECT * x.size(-2)
+    # In bfloat16 the Gram form is not safe: rounding makes tiny eigenvalues negative, and these grow.
+    wide = x.size(-1) >= _GRAM_ASPECT * x.size(-2) and x.dtype == torch.float32
     x = _gram_steps(x, gram, coefficients) if wide else _plain_steps(x, gram, coefficients)
     return x.mT if tall else x
 

@@ -17,6 +17,7 @@ from .linear import linear
 IGNORE_INDEX = -100
 # Bytes of fp32 logits held at once. Small enough for a CPU's cache; a GPU wants larger products.
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+VOCABULARY_BLOCK = 8192
 MIN_ROWS = 256  # below this a chunk spends its time on adding up the weight's gradient
 
 
@@ -77,7 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if wants_hidden:
                 hidden_grad[chunk] = linear(logits_grad, weight.T)
             if wants_weight:
-                weight_grad += linear(logits_grad.T, hidden[chunk].T)
+                _add_weight_grad(weight_grad, logits_grad, hidden[chunk])
         if wants_hidden:
             hidden_grad.mul_(counted[:, None])
         ctx.gradients = (hidden_grad, weight_grad)
@@ -97,6 +98,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if weight_grad is not None:
             weight_grad = weight_grad.mul_(loss_grad).to(ctx.weight_dtype)
         return hidden_grad, weight_grad, None, None
+
+
+def _add_weight_grad(
+    weight_grad: torch.Tensor, logits_grad: torch.Tensor, hidden: torch.Tensor
+) -> None:
+    """Add `logits_grad.T @ hidden`, a block of the vocabulary at a time: no second (V, D) tensor."""
+    for start in range(0, len(weight_grad), VOCABULARY_BLOCK):
+        block = slice(start, start + VOCABULARY_BLOCK)
+        weight_grad[block] += linear(logits_grad[:, block].T, hidden.T)
 
 
 def _loss_and_logits_grad(
