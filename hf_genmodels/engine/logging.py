@@ -86,8 +86,8 @@ class MetricsLog:
 
     def advance(self, step: int, loss: float, tokens_per_second: float) -> None:
         """Move the bar to a step."""
-        self.bar.n = step
-        self.bar.set_postfix(loss=f"{loss:.4f}", tok_s=f"{tokens_per_second:,.0f}")
+        self.bar.set_postfix(loss=f"{loss:.4f}", tok_s=f"{tokens_per_second:,.0f}", refresh=False)
+        self.bar.update(step - self.bar.n)
 
     def write(self, step: int, values: dict[str, float | int]) -> None:
         """Append one line to metrics.jsonl and send it to the trackers.
