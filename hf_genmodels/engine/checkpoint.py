@@ -75,13 +75,14 @@ def save_checkpoint(
     staging = run.checkpoints / f"{STAGING}{folder.name}"
     weights = get_model_state_dict(model, options=FULL)
     moments = get_optimizer_state_dict(model, optimizer, options=FULL)
+    averages = None if ema is None else ema.state_dict()
     problem = None
     try:
         if run.is_main:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
             config = run.accelerator.unwrap_model(model).config
-            _write_main_state(staging, run, config, weights, moments, schedule, ema, identity)
+            _write_main_state(staging, run, config, weights, moments, averages, schedule, identity)
     except (OSError, SafetensorError) as error:
         problem = str(error)
     run.accelerator.wait_for_everyone()
@@ -229,16 +230,16 @@ def _write_main_state(
     model_config: PreTrainedConfig,
     weights: dict[str, Any],
     moments: dict[str, Any],
+    averages: dict[str, torch.Tensor] | None,
     schedule: LRScheduler,
-    ema: EMA | None,
     identity: dict[str, Any],
 ) -> None:
     unique, aliases = _without_aliases(weights)
     save_file(unique, staging / "model.safetensors", metadata={"format": "pt"})
     tensors, optimizer_values = _split_optimizer(moments)
     save_file(tensors, staging / "optimizer.safetensors")
-    if ema is not None:
-        save_file(ema.state_dict(), staging / "ema.safetensors")
+    if averages is not None:
+        save_file(averages, staging / "ema.safetensors")
     model_config.to_json_file(staging / MODEL_CONFIG)
     scaler = run.accelerator.scaler
     state = {

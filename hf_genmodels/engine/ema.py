@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hf_genmodels.errors import UserError
 
@@ -57,7 +58,8 @@ class EMA:
         """Give the model the averaged weights inside a ``with`` block, and its own ones back after it.
 
         The weights are copied in place, so wrappers and tied weights stay intact. They come back to the bit,
-        also when the block raises.
+        also when the block raises. What a sharded model has gathered of its weights for the last forward
+        pass is let go both times, so that the next one sees the change.
 
         Args:
             model: The model given at the start.
@@ -71,11 +73,14 @@ class EMA:
             _copy(self._shadow, targets)
             yield model
         finally:
-            _copy(own, targets)
+            _copy(own, self._pairs(model))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the averages and the number of updates, as tensors only."""
-        state = {_PREFIX + name: tensor for name, tensor in self._shadow.items()}
+        """Return the averages and the number of updates, as tensors only.
+
+        The averages of sharded weights are gathered, so that all processes must call it.
+        """
+        state = {_PREFIX + name: _whole(tensor) for name, tensor in self._shadow.items()}
         return {**state, _COUNT: torch.tensor(self.num_updates)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -110,7 +115,7 @@ class EMA:
 
 def _followed(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that an average follows: trainable parameters, then saved buffers."""
-    saved = model.state_dict().keys()
+    saved = model.state_dict().keys()  # a sharded model lets go here of what it has gathered
     parameters = {
         n: p for n, p in model.named_parameters() if p.requires_grad and p.is_floating_point()
     }
@@ -120,7 +125,20 @@ def _followed(model: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _copy(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
     for name, target in targets.items():
-        target.copy_(sources[name])
+        source = sources[name]
+        if isinstance(target, DTensor) and not isinstance(source, DTensor):
+            source = distribute_tensor(
+                source.to(target.device),
+                target.device_mesh,
+                target.placements,
+                src_data_rank=None,
+            )
+        target.copy_(source)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Return a sharded tensor as a whole, on the CPU; another one as it is."""
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
 
 
 def averaged(ema: EMA | None, model: nn.Module) -> AbstractContextManager[object]:
