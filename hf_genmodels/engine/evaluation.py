@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_genmodels.config.run import SampleConfig
@@ -63,7 +64,7 @@ def sample_texts(
     """Return a continuation of every prompt, without disturbing torch's random state.
 
     Args:
-        model: The model; its mode is restored.
+        model: The model; its mode is restored. If it is sharded, all processes call this.
         tokenizer: Its tokenizer.
         prompts: Beginnings; an empty one starts a new document.
         config: How to draw.
@@ -93,7 +94,10 @@ def sample_texts(
                 ids = torch.tensor([[tokenizer.eos_token_id]])
             ids = ids[:, -(room - settings.max_new_tokens + 1) :].to(model.device)
             output: Any = generate(
-                ids, attention_mask=torch.ones_like(ids), generation_config=settings
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                synced_gpus=isinstance(model, FSDPModule),
             )
             text = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
             texts.append(str(text))

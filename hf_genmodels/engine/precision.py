@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -27,3 +28,18 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     return "bf16" if has_fast_bf16(device) else "no"
+
+
+def sharded_precision(name: str) -> MixedPrecisionPolicy:
+    """Return the precision of a fully sharded model.
+
+    Gradients are summed over the processes in fp32, and the loss stays in it; accelerate's own
+    policy would round both to 16 bits.
+
+    Args:
+        name: `no`, `bf16` or `fp16`.
+    """
+    if name == "no":
+        return MixedPrecisionPolicy()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)

@@ -34,6 +34,8 @@ def publish(
     state_dict = run.accelerator.get_state_dict(bare_model)
     if not run.is_main:
         return
+    for name in bare_model.all_tied_weights_keys:  # gathered from a sharded model, it is a copy
+        state_dict.pop(name, None)
     with warn_if_failing("No loss curve was drawn", (UserError, OSError)):
         plot_training(run.output_dir / "metrics.jsonl", run.report_dir)
     with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):

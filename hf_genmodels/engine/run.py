@@ -32,7 +32,7 @@ from torch import nn
 from hf_genmodels.config.parser import write_yaml
 from hf_genmodels.config.run import CONFIG_NAME, RunConfig, check_new_folder, seconds_of
 from hf_genmodels.engine.logging import MetricsLog, setup_logging, warn_if_failing
-from hf_genmodels.engine.precision import resolve_precision
+from hf_genmodels.engine.precision import resolve_precision, sharded_precision
 from hf_genmodels.engine.state import Clock, LoopState
 from hf_genmodels.errors import UserError, suggest
 
@@ -317,7 +317,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     # Without `cpu`, every process on a machine without accelerators believes to be the only one.
     use_cpu = asked or not torch.accelerator.is_available()
     device = torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=use_cpu,
         mixed_precision=resolve_precision(config.mixed_precision, device),
         log_with=config.report_to or None,
@@ -327,6 +327,10 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )
+    if accelerator.is_fsdp2:
+        plugin: Any = accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = sharded_precision(accelerator.mixed_precision)
+    return accelerator
 
 
 def _claim_folder(config: RunConfig, output_dir: Path) -> FileLock:
