@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.data.sources import Piece, SampleBy, TextSource
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.loading import load_model, load_tokenizer
+from hf_genmodels.hub.loading import load_model, load_tokenizer, place_model
 from hf_genmodels.metrics.distinct_n.distinct_counts import distinct_n
 from hf_genmodels.metrics.ngram_divergence.ngram_distributions import divergences
 
@@ -81,6 +81,9 @@ class EvaluateOptions:
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
 
+    int8: bool = False
+    """Measure the model with 8-bit weights, as `genmodels generate --int8` runs it."""
+
     output: str | None = None
     """File for the results as JSON."""
 
@@ -134,10 +137,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     model: Any = load_model(options.model)
     tokenizer = load_tokenizer(options.model)
     _check_fit(options, model, tokenizer)
-    try:
-        model.to(options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device} cannot be used: {error}") from error
+    model = place_model(model, options.device, int8=options.int8)
     score = score_source(model, tokenizer, source, options)
     if not score.num_tokens:
         raise UserError("No token could be scored: the text is empty.")

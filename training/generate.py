@@ -174,31 +174,11 @@ def load(options: GenerateOptions) -> tuple[Any, Any]:
     Raises:
         UserError: If one of them cannot be loaded, or the device cannot be used.
     """
-    import torch
-
-    from hf_genmodels.hub.loading import load_model, load_tokenizer
+    from hf_genmodels.hub.loading import load_model, load_tokenizer, place_model
 
     model: Any = load_model(options.model)
     tokenizer = load_tokenizer(options.model)
-    if options.int8:
-        if options.device not in (None, "cpu"):
-            raise UserError(f"--int8 computes on the CPU, not on --device {options.device}.")
-        from hf_genmodels.models.inference import Int8Mixin
-
-        if not isinstance(model, Int8Mixin):
-            raise UserError(
-                f"--int8 is for models of this package, not for {type(model).__name__}."
-            )
-        try:
-            return model.quantize_int8(), tokenizer
-        except ValueError as error:
-            raise UserError(f"--int8: {error}") from error
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    device = options.device or (accelerator.type if accelerator else "cpu")
-    try:
-        return model.to(device), tokenizer
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used: {error}") from error
+    return place_model(model, options.device, int8=options.int8), tokenizer
 
 
 def encode_prompt(

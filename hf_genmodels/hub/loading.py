@@ -123,6 +123,43 @@ def load_tokenizer(source: str | Path) -> Any:
         raise UserError(_cannot_load(source, place, error)) from error
 
 
+def place_model(model: Any, device: str | None = None, *, int8: bool = False) -> Any:
+    """Put a loaded model where it shall compute.
+
+    Args:
+        model: The model.
+        device: A name such as `cpu`, `cuda:1` or `mps`. `None`: the accelerator, if there is one.
+        int8: Compute with 8-bit weights, on the CPU.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: If the device cannot be used, or 8-bit weights do not go with it.
+    """
+    import torch
+
+    if int8:
+        from hf_genmodels.models.inference import Int8Mixin
+
+        if device not in (None, "cpu"):
+            raise UserError(f"--int8 computes on the CPU, not on --device {device}.")
+        if not isinstance(model, Int8Mixin):
+            raise UserError(
+                f"--int8 is for models of this package, not for {type(model).__name__}."
+            )
+        try:
+            return model.quantize_int8()
+        except ValueError as error:
+            raise UserError(f"--int8: {error}") from error
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    device = device or (accelerator.type if accelerator else "cpu")
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device} cannot be used: {error}") from error
+
+
 def _place(source: str | Path) -> str | Path:
     """Return a checked folder, or the name of a repository on the hub."""
     is_id = isinstance(source, str) and HUB_ID.fullmatch(source)
