@@ -40,7 +40,7 @@ VOCABULARY, BLOCK, BATCH = 4096, 256, 12
 # Change -> flags that make it. First what the preset has is taken away, then something is added.
 CHANGES = {
     "modern as it is": [],
-    "AdamW instead of Muon": ["--optim.name=adamw", "--optim.lr=1e-3", "--optim.head_lr=1e-3"],
+    "AdamW instead of Muon": ["--optim.name=adamw", "--optim.lr=1e-3"],
     "embedding rate as the head's": ["--optim.embedding_lr=0.008"],
     "head tied to the embedding": ["--model.tie_word_embeddings=true"],
     "learned positions": ["--model.position_embedding=learned"],
