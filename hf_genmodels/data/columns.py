@@ -32,7 +32,12 @@ def _names(sample: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in sample for name in row))
 
 
-def choose_column(sample: Sequence[Mapping[str, Any]], wanted: str | None, where: str) -> str:
+def choose_column(
+    sample: Sequence[Mapping[str, Any]],
+    wanted: str | None,
+    where: str,
+    flag: str = "--text_column",
+) -> str:
     """Decide which field of a table holds the text.
 
     Args:
@@ -40,6 +45,7 @@ def choose_column(sample: Sequence[Mapping[str, Any]], wanted: str | None, where
         wanted: The field that the user named, or None: ``text`` if there is one, or the only field
             that holds text.
         where: What the table is called in messages.
+        flag: What names the field on the command line.
 
     Returns:
         The name of the field, or its path with dots.
@@ -56,17 +62,17 @@ def choose_column(sample: Sequence[Mapping[str, Any]], wanted: str | None, where
         if "text" in fields or len(written) == 1:
             return "text" if "text" in fields else written[0]
         raise UserError(
-            f"Which column of {where} holds the text? Name it with --text_column. "
-            f"{_listing(sample, fields)}"
+            f"Which column of {where} holds the text? Name it with {flag}. "
+            f"{listing(sample, fields)}"
         )
     if wanted in fields:
         return wanted
     names = _names(sample)
     if wanted in names:
-        raise UserError(_no_text(sample, wanted, fields, where))
+        raise UserError(_no_text(sample, wanted, fields, where, flag))
     raise UserError(
         f"There is no column {wanted!r} in {where}. {suggest(wanted, fields) or suggest(wanted, names)}"
-        f"{_listing(sample, fields)}"
+        f"{listing(sample, fields)}"
     )
 
 
@@ -79,20 +85,26 @@ def _all_numbers(sample: Iterable[Mapping[str, Any]], path: str) -> bool:
 
 
 def _no_text(
-    sample: Sequence[Mapping[str, Any]], wanted: str, fields: Sequence[str], where: str
+    sample: Sequence[Mapping[str, Any]], wanted: str, fields: Sequence[str], where: str, flag: str
 ) -> str:
     inner = [name for name in fields if name.startswith(f"{wanted}.")]
     if inner:
         return (
             f"The column {wanted!r} of {where} holds objects, not text. "
-            f"Name one of the texts inside it: --text_column {' or '.join(inner)}."
+            f"Name one of the texts inside it: {flag} {' or '.join(inner)}."
         )
     kinds = {type(row[wanted]).__name__ for row in sample if row.get(wanted) is not None}
     held = f"values of type {', '.join(sorted(kinds))}" if kinds else "nothing in the first rows"
-    return f"The column {wanted!r} of {where} holds {held}, not text. {_listing(sample, fields)}"
+    return f"The column {wanted!r} of {where} holds {held}, not text. {listing(sample, fields)}"
 
 
-def _listing(sample: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> str:
+def listing(sample: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> str:
+    """Say which columns hold text and which do not.
+
+    Args:
+        sample: Some rows of the table.
+        fields: What `text_fields` found in them.
+    """
     texts = f"Columns that hold text: {', '.join(fields)}." if fields else "No column holds text."
     others = [
         name
@@ -115,3 +127,12 @@ def field(row: Mapping[str, Any], path: str) -> Any:
 def root(path: str, names: Iterable[str]) -> str:
     """Return the top-level column that holds the field ``path``."""
     return path if path in names else path.split(".")[0]
+
+
+def without_surrogates(text: str) -> str:
+    """Replace surrogate code points that have lost their partner, which JSON can hold, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

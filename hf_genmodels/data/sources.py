@@ -6,16 +6,16 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hf_genmodels.data import text_files
-from hf_genmodels.data.columns import choose_column, field, root
+from hf_genmodels.data.columns import choose_column, field, root, without_surrogates
+from hf_genmodels.data.hub_datasets import HubDataset
 from hf_genmodels.data.pieces import Piece, cut
-from hf_genmodels.errors import UserError, require_extra, suggest
+from hf_genmodels.errors import UserError, suggest
 
 __all__ = ["Piece", "SampleBy", "TextSource", "cut"]
 
@@ -98,8 +98,7 @@ class TextSource:
             content["format"] = self._format()
             content["files"] = [text_files.digest(file) for file in self._files()]
         else:
-            content["dataset"] = [self.dataset_name, self.dataset_config_name, self.split]
-            content["builder"] = self._builder().hash
+            *content["dataset"], content["builder"] = self._dataset().identity()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def size_in_bytes(self) -> int | None:
@@ -130,11 +129,8 @@ class TextSource:
             )
         if isinstance(self.files, str):
             raise UserError(f"files must be a list of file names, not the string {self.files!r}.")
-        if self.dataset_name and Path(self.dataset_name).expanduser().is_file():
-            raise UserError(
-                f"{self.dataset_name!r} is a file, and --dataset_name wants the name of a dataset. "
-                "Give files with --train_file."
-            )
+        if self.dataset_name:
+            self._dataset().check_name()
 
     def _check_files(self) -> None:
         files, file_format = self._files(), self._format()
@@ -165,18 +161,16 @@ class TextSource:
         if self.files:
             names = [f"'{name}'" for name in self.files]
             return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-        return f"the split {self.split!r} of the dataset {self.dataset_name!r}"
+        return str(self._dataset())
+
+    def _dataset(self) -> HubDataset:
+        return HubDataset(str(self.dataset_name), self.dataset_config_name, self.split)
 
     def _column(self) -> str | None:
         if self.files:
             return None if self._format() == "text" else self._file_column(self._files()[0])
         if self._dataset_column is None:
-            with _dataset_errors(str(self.dataset_name)):
-                dataset = self._load(streaming=True)
-                sample = (
-                    [dataset.features] if dataset.features else list(dataset.take(_SAMPLE_ROWS))
-                )
-            sample = [_example(row) for row in sample]
+            sample = self._dataset().sample()
             self._dataset_column = choose_column(sample, self.text_column, self._name())
         return self._dataset_column
 
@@ -198,13 +192,14 @@ class TextSource:
     def _documents(self) -> Iterator[Iterable[str]]:
         """Yield each document as an iterable of stretches of its text."""
         if not self.files:
-            yield from self._rows_text(self._dataset_rows(), self._name())
+            rows = self._dataset().rows([str(self._column())], self.streaming)
+            yield from self._rows_text(rows, self._name())
             return
         for file in self._files():
             if self._format() != "text":
                 column = self._file_column(file)
                 names = self._sample(file)[0]
-                table = text_files.rows(file, self._format(), root(column, names))
+                table = text_files.rows(file, self._format(), [root(column, names)])
                 yield from self._rows_text(table, f"'{file}'", column)
             elif self.sample_by == "document":
                 yield text_files.text_chunks(file)
@@ -224,25 +219,7 @@ class TextSource:
                     f"Row {number} of {where} holds {type(value).__name__} in the column "
                     f"{column!r}, not text."
                 )
-            yield [_without_surrogates(value or "")]
-
-    def _builder(self) -> Any:
-        datasets = require_extra("datasets", "train")
-        with _dataset_errors(str(self.dataset_name)):
-            return datasets.load_dataset_builder(self.dataset_name, self.dataset_config_name)
-
-    def _load(self, streaming: bool) -> Any:
-        datasets = require_extra("datasets", "train")
-        return datasets.load_dataset(
-            self.dataset_name, self.dataset_config_name, split=self.split, streaming=streaming
-        )
-
-    def _dataset_rows(self) -> Iterator[Mapping[str, Any]]:
-        column = str(self._column())
-        with _dataset_errors(str(self.dataset_name)):
-            dataset = self._load(self.streaming)
-            names = dataset.column_names
-            yield from dataset.select_columns([root(column, names)]) if names else dataset
+            yield [without_surrogates(value or "")]
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[Iterable[str]]:
@@ -253,35 +230,3 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[Iterable[str]]:
 
 def _mark_first(items: Iterable[str]) -> Iterator[tuple[bool, str]]:
     return zip(itertools.chain([True], itertools.repeat(False)), items, strict=False)
-
-
-def _example(features: Any) -> Any:
-    """Turn the types of a dataset's columns into a row of such types; values stay as they are."""
-    if isinstance(features, Mapping):
-        return {name: _example(feature) for name, feature in features.items()}
-    return "" if getattr(features, "dtype", None) in ("string", "large_string") else features
-
-
-def _without_surrogates(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-@contextmanager
-def _dataset_errors(name: str) -> Iterator[None]:
-    """Turn what `datasets` raises for a wrong name, configuration or split into a UserError."""
-    datasets = require_extra("datasets", "train")
-    try:
-        yield
-    except UserError:
-        raise
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"The dataset {name!r} cannot be loaded: {reason}. "
-            "Check --dataset_name, --dataset_config_name and the split; files on this machine are "
-            "given with --train_file."
-        ) from error

@@ -188,19 +188,30 @@ def text_lines(file: Path) -> Iterator[str]:
         yield last
 
 
-def rows(file: Path, file_format: str, column: str | None = None) -> Iterator[dict[str, Any]]:
+def count_lines(file: Path) -> int:
+    """Return how many lines `text_lines` yields."""
+    count, last = 0, "\n"
+    for chunk in text_chunks(file):
+        count += chunk.count("\n")
+        last = chunk[-1]
+    return count + (last != "\n")
+
+
+def rows(
+    file: Path, file_format: str, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table, one at a time.
 
     Args:
         file: The file.
         file_format: ``json``, ``csv`` or ``parquet``.
-        column: Read this top-level column only, where the format allows it.
+        columns: Read these top-level columns only, where the format allows it.
 
     Raises:
         UserError: If a row cannot be read; the message gives its line.
     """
     readers = {"json": _json_rows, "csv": _csv_rows}
-    return _parquet_rows(file, column) if file_format == "parquet" else readers[file_format](file)
+    return _parquet_rows(file, columns) if file_format == "parquet" else readers[file_format](file)
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -254,12 +265,12 @@ def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _parquet_rows(file: Path, column: str | None) -> Iterator[dict[str, Any]]:
+def _parquet_rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     parquet = require_extra("pyarrow.parquet", "train")
     arrow = require_extra("pyarrow", "train")
     try:
         with parquet.ParquetFile(file) as table:
-            for batch in table.iter_batches(256, columns=[column] if column else None):
+            for batch in table.iter_batches(256, columns=columns):
                 yield from batch.to_pylist()
     except (arrow.ArrowException, OSError) as error:
         raise UserError(
