@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import logging
 import os
-import secrets
-import shutil
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_genmodels.data.cache_folder import default_cache_dir, open_or_build, write_json
 from hf_genmodels.data.tokenizing import (
     TokenizingProgress,
     TokenWriter,
-    batches,
     encode,
     first_documents,
+    grouped,
     plain_backend,
 )
 from hf_genmodels.errors import UserError
@@ -34,15 +30,10 @@ if TYPE_CHECKING:
 
     from hf_genmodels.data.sources import Piece, TextSource
 
-logger = logging.getLogger(__name__)
-
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 TOKENS = "tokens.bin"
 DOCUMENT_STARTS = "document_starts.bin"
-
-# A staging folder nobody wrote to for this long (seconds) was left behind by a killed process.
-_ABANDONED_AFTER = 3600.0
 
 
 @dataclass(frozen=True)
@@ -111,14 +102,6 @@ class TokenCache:
         return TokenCache.open, (self.path,)
 
 
-def default_cache_dir() -> Path:
-    """Return ``$HF_GENMODELS_CACHE``, or ``~/.cache/hf_genmodels/tokens`` where that is not set."""
-    configured = os.environ.get("HF_GENMODELS_CACHE")
-    if configured:
-        return Path(configured).expanduser()
-    return Path.home() / ".cache" / "hf_genmodels" / "tokens"
-
-
 def cache_fingerprint(
     source: TextSource,
     tokenizer: PreTrainedTokenizerBase,
@@ -167,28 +150,15 @@ def build_token_cache(
     backend, eos_token_id = plain_backend(tokenizer)
     fingerprint = _fingerprint(source, backend, eos_token_id, max_documents)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    target = root / fingerprint[:32]
-    if target.exists():
-        try:
-            cache = TokenCache.open(target)
-            logger.info("Reusing %s tokens from %s", f"{len(cache.tokens):,}", target)
-            return cache
-        except ValueError as error:
-            logger.warning("%s It is built again.", error)
-    staging = _staging_folder(target)
     total = source.size_in_bytes() if max_documents is None else None
-    try:
+
+    def write(folder: Path) -> None:
         with closing(TokenizingProgress(total, show_progress)) as progress:
             pieces = first_documents(source.pieces(), max_documents)
-            writer = _write_tokens(staging, pieces, backend, eos_token_id, progress)
-        _write_manifest(staging, writer, fingerprint)
-        return _publish(staging, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _cannot_write(root, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            writer = _write_tokens(folder, pieces, backend, eos_token_id, progress)
+        _write_manifest(folder, writer, fingerprint)
+
+    return open_or_build(root / fingerprint[:32], TokenCache.open, write)
 
 
 def _fingerprint(
@@ -202,25 +172,6 @@ def _fingerprint(
         max_documents,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _staging_folder(target: Path) -> Path:
-    """Make an empty folder beside the target, and remove those that killed processes left."""
-    staging = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target.parent)
-        staging.mkdir()
-    except OSError as error:
-        raise _cannot_write(target.parent, error) from error
-    return staging
-
-
-def _cannot_write(root: Path, error: OSError) -> UserError:
-    return UserError(
-        f"Cannot write the token cache in {root}: {error.strerror}. Make room there, or choose "
-        f"another folder with the environment variable HF_GENMODELS_CACHE."
-    )
 
 
 def _write_tokens(
@@ -238,8 +189,8 @@ def _write_tokens(
         (folder / DOCUMENT_STARTS).open("wb") as starts,
     ):
         writer = TokenWriter(tokens, starts, dtype, eos_token_id)
-        for batch in batches(pieces):
-            writer.append(batch, encode(backend, batch))
+        for group in grouped(pieces, lambda piece: len(piece.text)):
+            writer.append(group, encode(backend, [piece.text for piece in group]))
             progress.move_to(writer.num_bytes, writer.num_tokens)
         for file in (tokens, starts):
             file.flush()
@@ -261,38 +212,4 @@ def _write_manifest(folder: Path, writer: TokenWriter, fingerprint: str) -> None
         "num_bytes": writer.num_bytes,
         "max_token_id": writer.max_token_id,
     }
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(staging: Path, target: Path) -> TokenCache:
-    """Rename a complete staging folder to its final name, unless another process was faster."""
-    try:
-        staging.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        try:
-            return TokenCache.open(target)
-        except ValueError:
-            damaged = staging.with_suffix(".damaged")
-            target.rename(damaged)
-            staging.rename(target)
-            shutil.rmtree(damaged, ignore_errors=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return TokenCache.open(target)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Delete staging folders of processes that were killed."""
-    now = time.time()
-    for folder in [*root.glob("*.tmp"), *root.glob("*.damaged")]:
-        times = [path.stat().st_mtime for path in (folder, *folder.glob("*")) if path.exists()]
-        if times and now - max(times) > _ABANDONED_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / MANIFEST, manifest)

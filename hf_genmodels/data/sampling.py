@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_genmodels.data.packing import PackedWindows, PaddedWindows, collate
 from hf_genmodels.data.seeding import mix_seed
@@ -106,7 +107,7 @@ def train_loader(
     Returns:
         A loader of dicts as ``collate`` returns them.
     """
-    return _loader(windows, num_workers, batch_sampler=sampler)
+    return batch_loader(windows, sampler, collate, num_workers)
 
 
 def validation_loader(
@@ -136,21 +137,30 @@ def validation_loader(
     padded = PaddedWindows(windows, multiple=batch_size * world_size)
     own = range(rank, len(padded), world_size)
     batches = [list(own[i : i + batch_size]) for i in range(0, len(own), batch_size)]
-    return _loader(padded, num_workers, batch_sampler=batches)
+    return batch_loader(padded, batches, collate, num_workers)
 
 
-def _loader(
-    dataset: PackedWindows | PaddedWindows,
-    num_workers: int,
-    batch_sampler: Sampler[list[tuple[int, int]]] | list[list[int]],
+def batch_loader(
+    dataset: Dataset,
+    batches: Iterable[list[Any]],
+    collate_fn: Callable[[Any], Any],
+    num_workers: int = 0,
 ) -> DataLoader:
+    """Return a loader whose batches are chosen by somebody else.
+
+    Args:
+        dataset: Examples.
+        batches: Keys of the examples of each batch.
+        collate_fn: Makes a batch of a list of examples.
+        num_workers: Background processes that fetch; the order of batches does not depend on it.
+    """
     if num_workers > 0:
         # Forked workers never tokenise: without this the tokenizers library warns at every fork.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     return DataLoader(
         dataset,
-        batch_sampler=batch_sampler,
-        collate_fn=collate,
+        batch_sampler=batches,
+        collate_fn=collate_fn,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),

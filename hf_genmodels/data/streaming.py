@@ -228,7 +228,7 @@ class StreamingWindows(IterableDataset[dict[str, torch.Tensor]]):
                 after = self._reader.state()
                 for first in range(position["taken"], len(block), _GROUP):
                     group = [piece for item in block[first : first + _GROUP] for piece in item]
-                    encoded = encode(self._backend, group)
+                    encoded = encode(self._backend, [piece.text for piece in group])
                     yield joined(group, encoded, self._eos, position["tokens"][-1])
                     position["taken"] = first + _GROUP
                 position.update(reader=after, block=position["block"] + 1, taken=0)

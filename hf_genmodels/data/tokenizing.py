@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 # Characters of text that are handed to the tokenizer at a time.
 _BATCH_CHARACTERS = 1 << 20
 # Seconds between log lines when there is no terminal for a progress bar.
 _LOG_EVERY = 30.0
 
 
-def encode(backend: Tokenizer, pieces: Sequence[Piece]) -> list[list[int]]:
-    """Return the token ids of each piece, special tokens that stand in the text included.
+def encode(backend: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text, special tokens that stand in the text included.
 
     Args:
         backend: A tokenizer without truncation and padding.
-        pieces: Stretches of text, encoded in parallel.
+        texts: Stretches of text, encoded in parallel.
     """
-    texts = [piece.text for piece in pieces]
-    encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 
@@ -134,19 +135,24 @@ def first_documents(pieces: Iterable[Piece], limit: int | None) -> Iterator[Piec
         documents += piece.last
 
 
-def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Group pieces so that each list holds about ``_BATCH_CHARACTERS`` characters."""
-    batch: list[Piece] = []
+def grouped(items: Iterable[Item], length: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Group items so that each list holds about ``_BATCH_CHARACTERS`` characters.
+
+    Args:
+        items: What is tokenised, in order.
+        length: Returns how many characters an item has.
+    """
+    group: list[Item] = []
     characters = 0
-    for piece in pieces:
-        batch.append(piece)
-        # An empty piece costs memory, too.
-        characters += len(piece.text) + 1
+    for item in items:
+        group.append(item)
+        # An empty item costs memory, too.
+        characters += length(item) + 1
         if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 class TokenizingProgress:
