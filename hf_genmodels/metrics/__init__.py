@@ -14,23 +14,26 @@ from hf_genmodels.errors import UserError, require_extra, suggest
 if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
-NAMES = ("perplexity", "distinct_n", "ngram_divergence")
+NAMES = ("perplexity", "distinct_n", "ngram_divergence", "bleu", "chrf", "rouge_l")
+NEEDS_SACREBLEU = ("bleu", "chrf")
 
 
 def load(name: str) -> EvaluationModule:
     """Load one of our metrics as an `evaluate` module, without the network.
 
     Args:
-        name: `perplexity`, `distinct_n` or `ngram_divergence`.
+        name: One of `NAMES`.
 
     Returns:
         The metric; `metric.compute(...)` as its description says.
 
     Raises:
-        UserError: If there is no such metric, or `evaluate` is not installed.
+        UserError: If there is no such metric, or a library that it needs is not installed.
     """
     if name not in NAMES:
         raise UserError(
             f"There is no metric {name!r}. {suggest(name, NAMES)}Choose from: {', '.join(NAMES)}."
         )
+    if name in NEEDS_SACREBLEU:
+        require_extra("sacrebleu", "metrics")
     return require_extra("evaluate", "metrics").load(str(Path(__file__).parent / name))

@@ -1,0 +1,1 @@
+"""chrF of translations, by sacrebleu."""

@@ -1,0 +1,1 @@
+"""ROUGE-L: the longest common subsequence of a text and its reference."""
