@@ -69,8 +69,8 @@ def open_or_build(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write an object to a file and wait until it is on the disk."""
+def write_json(file: Path, content: Any) -> None:
+    """Write what JSON can hold to a file and wait until it is on the disk."""
     with file.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=2)
         stream.flush()
