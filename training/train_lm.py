@@ -20,13 +20,14 @@ from hf_genmodels.config.lm import TrainLMConfig
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.data.language import count_targets, load_text_data
 from hf_genmodels.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from hf_genmodels.engine.dry_run import dry_run
 from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.language import (
     build_model,
     build_tokenizer,
+    card_of,
     check_inputs,
     describe,
+    dry_run,
     identity_of,
     training_batches,
     validate,
@@ -76,8 +77,10 @@ def train(run: Run, config: TrainLMConfig) -> None:
                 run.accelerator.backward(part * run.accelerator.num_processes)
             loss_sum += part.detach()
         loss = run.agree(loss_sum)
-        grad_norm = run.clip_gradients(model, config.optim.max_grad_norm)
-        run.check_finite(loss, grad_norm)
+        grad_norm = run.clip_gradients(
+            model, config.optim.max_grad_norm, config.optim.max_grad_value
+        )
+        run.check_finite(loss, grad_norm, num_examples=config.global_batch_size)
         rate = float(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
@@ -100,12 +103,13 @@ def train(run: Run, config: TrainLMConfig) -> None:
                 run.stop_if_no_gain()
             saves = state.every(config.save_every) or last or run.stop_reason is not None
             if state.publishes(config.publish, saved=saves):
-                publish(run, config, bare_model, tokenizer, data)
+                card = card_of(run, config, bare_model, data)
+                publish(run, config, bare_model, card, tokenizer)
         if saves:
             with run.clock.paused():
                 data_state = batches.stream_state
                 save_checkpoint(run, *parts, identity=identity, data_state=data_state)
-    finish(run, config)
+    finish(run, config, family="lm", example="Once upon a time")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hf_genmodels.errors import UserError, suggest
 
 OPTIMIZERS = ("adamw", "muon")
-SCHEDULES = ("wsd", "cosine", "linear", "constant")
+SCHEDULES = ("wsd", "cosine", "linear", "inverse_sqrt", "constant")
 MUON_SCALES = ("spectral", "rms")
 MUON_PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -64,6 +64,9 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
 
+    max_grad_value: float | None = None
+    """Each element of the gradients is clipped to this absolute value, after the norm."""
+
     def __post_init__(self) -> None:
         """Check every value.
 
@@ -84,6 +87,8 @@ class OptimConfig:
         _within("optim.eps", self.eps, 0.0, 1.0)
         _within("optim.muon_steps", self.muon_steps, 3, 10)
         _within("optim.max_grad_norm", self.max_grad_norm, 0.0, float("inf"))
+        if self.max_grad_value is not None:
+            _within("optim.max_grad_value", self.max_grad_value, 1e-12, float("inf"))
 
 
 @dataclass
@@ -91,7 +96,7 @@ class ScheduleConfig:
     """How the learning rate changes over the run, as a factor of its peak."""
 
     name: str = "wsd"
-    """wsd (constant, then a linear decay at the end), cosine, linear or constant."""
+    """wsd (constant, then a linear decay at the end), cosine, linear, inverse_sqrt or constant."""
 
     warmup_steps: int | None = None
     """Steps of linear warm-up, the first of them non-zero; 2 % of the run by default."""

@@ -15,6 +15,7 @@ from hf_genmodels.config.flags import explain, flag_types, spell_out
 from hf_genmodels.errors import UserError, suggest
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 def parse_config(
@@ -119,6 +120,27 @@ def options_of(
     options = dataclasses.make_dataclass(name, fields)
     options.__doc__ = config_class.__doc__
     return options
+
+
+def model_config_of(config_class: type[C], options: Any, section: str, **fields: Any) -> C:
+    """Return a model's configuration with the options that the user gave.
+
+    Args:
+        config_class: Configuration class of the model.
+        options: Instance of what `options_of` made of it.
+        section: Name of the section of options, for messages.
+        **fields: Fields that are not the user's to set.
+
+    Raises:
+        UserError: If the values do not fit together.
+    """
+    # Not dataclasses.asdict: its copies of a dataclass that was made at run time lack checks.
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    try:
+        return config_class(**given, **fields)
+    except Exception as error:
+        cause = str(error.__cause__ or error)
+        raise UserError(f"The section `{section}` cannot work: {cause}") from None
 
 
 def _field_names(config_class: type) -> list[str]:

@@ -35,12 +35,6 @@ class RunConfig:
     max_time: str | None = None
     """Longest time of this process, such as 90s, 30m or 1h30m; then it saves and stops."""
 
-    per_device_train_batch_size: int = 8
-    """Examples in one forward pass on one process."""
-
-    per_device_eval_batch_size: int | None = None
-    """Examples in one forward pass of validation; as in training by default."""
-
     gradient_accumulation_steps: int = 1
     """Forward passes whose gradients make one optimizer step."""
 
@@ -106,21 +100,18 @@ class RunConfig:
         """
         # Processes that were started already count, whoever started them.
         self.num_processes = int(os.environ.get("WORLD_SIZE", self.num_processes))
-        for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
-            _at_least(name, getattr(self, name), 1)
+        for name in ("max_steps", "gradient_accumulation_steps"):
+            at_least(name, getattr(self, name), 1)
         for name in ("log_every", "keep_checkpoints", "num_processes"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("num_workers", self.num_workers, 0)
+            at_least(name, getattr(self, name), 1)
+        at_least("num_workers", self.num_workers, 0)
         if self.eval_every is None:
             self.eval_every = max(1, self.max_steps // 10)
         if self.save_every is None:
             self.save_every = self.eval_every
         for name in ("eval_every", "save_every", "early_stopping_patience"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        if self.per_device_eval_batch_size is None:
-            self.per_device_eval_batch_size = self.per_device_train_batch_size
-        _at_least("per_device_eval_batch_size", self.per_device_eval_batch_size, 1)
+                at_least(name, getattr(self, name), 1)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         check_choice("publish", self.publish, PUBLISH)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
@@ -131,11 +122,42 @@ class RunConfig:
             raise UserError("--push_to_hub needs --hub_model_id user/name.")
 
     @property
+    def best_metric(self) -> str:
+        """Name of the validation result that decides which weights are best."""
+        return "loss"
+
+    @property
+    def batches_per_step(self) -> int:
+        """Forward passes in one optimizer step, over all processes."""
+        return self.gradient_accumulation_steps * self.num_processes
+
+
+@dataclass
+class ExampleBatchConfig(RunConfig):
+    """A run whose batches have a fixed number of examples."""
+
+    per_device_train_batch_size: int = 8
+    """Examples in one forward pass on one process."""
+
+    per_device_eval_batch_size: int | None = None
+    """Examples in one forward pass of validation; as in training by default."""
+
+    def __post_init__(self) -> None:
+        """Check every value and fill the defaults that depend on others.
+
+        Raises:
+            UserError: If a value cannot work.
+        """
+        super().__post_init__()
+        at_least("per_device_train_batch_size", self.per_device_train_batch_size, 1)
+        if self.per_device_eval_batch_size is None:
+            self.per_device_eval_batch_size = self.per_device_train_batch_size
+        at_least("per_device_eval_batch_size", self.per_device_eval_batch_size, 1)
+
+    @property
     def global_batch_size(self) -> int:
         """Examples in one optimizer step, over all processes."""
-        return (
-            self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
-        )
+        return self.per_device_train_batch_size * self.batches_per_step
 
 
 @dataclass
@@ -207,11 +229,11 @@ class TextDataConfig:
                 "It must lie between 0 and 100."
             )
         check_choice("sample_by", self.sample_by, ("document", "paragraph", "line"))
-        _at_least("block_size", self.block_size, 8)
-        _at_least("shuffle_buffer", self.shuffle_buffer, 0)
-        _at_least("tokenizer_vocab_size", self.tokenizer_vocab_size, 259)
+        at_least("block_size", self.block_size, 8)
+        at_least("shuffle_buffer", self.shuffle_buffer, 0)
+        at_least("tokenizer_vocab_size", self.tokenizer_vocab_size, 259)
         if self.max_eval_windows is not None:
-            _at_least("max_eval_windows", self.max_eval_windows, 1)
+            at_least("max_eval_windows", self.max_eval_windows, 1)
 
 
 @dataclass
@@ -239,8 +261,8 @@ class SampleConfig:
         Raises:
             UserError: If a value cannot work.
         """
-        _at_least("sample.max_new_tokens", self.max_new_tokens, 0)
-        _at_least("sample.top_k", self.top_k, 0)
+        at_least("sample.max_new_tokens", self.max_new_tokens, 0)
+        at_least("sample.top_k", self.top_k, 0)
         if self.temperature <= 0:
             raise UserError(f"--sample.temperature is {self.temperature}. It must be positive.")
         if not 0 < self.top_p <= 1:
@@ -291,6 +313,7 @@ def check_new_folder(folder: str, lock_name: str) -> None:
         )
 
 
-def _at_least(flag: str, value: float, least: float) -> None:
+def at_least(flag: str, value: float, least: float) -> None:
+    """Raise a UserError if a value is too small."""
     if value < least:
         raise UserError(f"--{flag} is {value}. It must be at least {least}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,12 @@ _FULL_LOGITS_COPIES = 4  # logits, their log-softmax, and the gradients of both
 _ALLOCATOR_OVERHEAD = 1.3  # measured on Linux: freed blocks that do not fit the next request
 _MUON_WORKSPACE_COPIES = 5  # of one batch of matrices during Newton-Schulz
 
+Inputs = Callable[[Tensor], dict[str, Tensor]]
+
+
+def _input_ids(ids: Tensor) -> dict[str, Tensor]:
+    return {"input_ids": ids}
+
 
 def estimate_memory(
     model: nn.Module,
@@ -25,6 +32,7 @@ def estimate_memory(
     *,
     chunked_loss: bool = True,
     ema: bool = False,
+    inputs: Inputs = _input_ids,
 ) -> dict[str, int]:
     """Estimate the memory of one training step on one process, in bytes.
 
@@ -39,6 +47,7 @@ def estimate_memory(
         block_size: Tokens in a window.
         chunked_loss: Whether the loss never holds all logits.
         ema: Whether a moving average of the weights is kept.
+        inputs: Makes the arguments of the headless model from token ids (1, T).
 
     Returns:
         ``weights``, ``gradients``, ``optimizer`` (with the average, if any), ``activations``, ``logits`` and
@@ -52,7 +61,7 @@ def estimate_memory(
         "weights": sum(_bytes(p) for p in parameters) + buffers,
         "gradients": trainable,
         "optimizer": _optimizer_bytes(model, optimizer_name) + (trainable if ema else 0),
-        "activations": _activation_bytes(model, batch_size, block_size),
+        "activations": _activation_bytes(model, batch_size, block_size, inputs),
         "logits": _logits_bytes(model, tokens, chunked_loss),
     }
     return {**estimate, "total": sum(estimate.values())}
@@ -82,15 +91,15 @@ def _logits_bytes(model: nn.Module, tokens: int, chunked_loss: bool) -> int:
     return min(full, CHUNKED_LOGITS_BYTES) if chunked_loss else full
 
 
-def _activation_bytes(model: nn.Module, batch_size: int, block_size: int) -> int:
+def _activation_bytes(model: nn.Module, batch_size: int, block_size: int, inputs: Inputs) -> int:
     """Return what autograd keeps of a forward pass without the head, and the largest gradients of it."""
     short = min(block_size, 64)
-    kept, largest = _kept_bytes(model, short)
+    kept, largest = _kept_bytes(model, short, inputs)
     tokens = batch_size * block_size
     return round(_ALLOCATOR_OVERHEAD * (kept + 2 * largest) / short * tokens)
 
 
-def _kept_bytes(model: nn.Module, length: int) -> tuple[int, int]:
+def _kept_bytes(model: nn.Module, length: int, inputs: Inputs) -> tuple[int, int]:
     """Return the bytes that a forward pass on one window keeps, and those of the largest tensor."""
     owned = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept: dict[int, Tensor] = {}
@@ -105,7 +114,9 @@ def _kept_bytes(model: nn.Module, length: int) -> tuple[int, int]:
     device = next(model.parameters()).device
     ids = torch.zeros(1, length, dtype=torch.long, device=device)
     with torch.random.fork_rng(), saved_tensors_hooks(remember, lambda tensor: tensor):
-        output = body(ids)  # held, so that no storage is given back and counted as another
+        output = body(
+            **inputs(ids)
+        )  # held, so that no storage is given back and counted as another
     sizes = [tensor.untyped_storage().nbytes() for tensor in kept.values()]
     del output
     return sum(sizes), max(sizes, default=0)

@@ -8,21 +8,24 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import TrainLMConfig
-from hf_genmodels.config.run import check_new_folder
 from hf_genmodels.data.language import TextData, TrainingBatches, text_sources
 from hf_genmodels.data.sampling import validation_loader
+from hf_genmodels.engine.adapting import adapt_model
 from hf_genmodels.engine.checkpoint import MODEL_CONFIG
-from hf_genmodels.engine.estimate import format_count
+from hf_genmodels.engine.dry_run import describe_dry_run
+from hf_genmodels.engine.estimate import estimate_memory, format_count
 from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
 from hf_genmodels.engine.logging import warn_if_failing
-from hf_genmodels.engine.optim import freeze
+from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_samples
-from hf_genmodels.engine.run import LOCK_NAME, Run, check_trackers
+from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.errors import UserError, require_extra
+from hf_genmodels.hub.card import CardData, Metric, Sample
 from hf_genmodels.hub.loading import load_model, load_tokenizer
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
@@ -40,13 +43,9 @@ def check_inputs(config: TrainLMConfig) -> None:
     Raises:
         UserError: With what cannot work.
     """
-    if not config.resume and not config.dry_run:
-        if not config.output_dir:
-            raise UserError("Name the folder for the model: --output_dir FOLDER.")
-        check_new_folder(config.output_dir, LOCK_NAME)
+    check_run(config)
     if config.lora.r:
         require_extra("peft", "lora")
-    check_trackers(config.report_to)
     text_sources(config)
 
 
@@ -114,7 +113,7 @@ def build_model(
         ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
         model = new_or_pretrained_model(config, len(tokenizer), **ids)
     _check_fit(config, model.config, tokenizer)
-    return adapt_model(config, model)
+    return adapt_model(config, model, task_type="CAUSAL_LM")
 
 
 def new_or_pretrained_model(
@@ -130,18 +129,6 @@ def new_or_pretrained_model(
     if config.model_name_or_path:
         return _load_pretrained(config.model_name_or_path)
     return GenGPTForCausalLM(config.new_model_config(vocab_size, **token_ids))
-
-
-def adapt_model(config: TrainLMConfig, model: PreTrainedModel) -> PreTrainedModel:
-    """Freeze, add adapters, recompute activations and compile, as the options say."""
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    freeze(model, config.freeze)
-    if config.lora.r:
-        model = _with_adapters(model, config)
-    if config.compile:
-        model.compile()
-    return model
 
 
 def identity_of(
@@ -269,6 +256,58 @@ def validate(
             write_results(run.report_dir, results)
 
 
+def card_of(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
+    """Gather what the model card says."""
+    results = results_of(run)
+    metrics = [
+        Metric(
+            type=name,
+            value=results[f"eval_{name}"],
+            dataset=data.validation_name,
+            num_tokens=results["eval_tokens"],
+        )
+        for name in ("loss", "perplexity", "bits_per_byte")
+        if f"eval_{name}" in results
+    ]
+    source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
+    windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
+    step_tokens = config.global_batch_size * config.block_size
+    return CardData(
+        name=run.output_dir.resolve().name,
+        license=config.license,
+        base_model=config.model_name_or_path,
+        model_id=config.hub_model_id,
+        datasets=[config.dataset_name] if config.dataset_name else [],
+        training_data={"source": source, "windows": windows, "window": config.block_size},
+        training=training_facts(run, config.optim, config.schedule, step_tokens),
+        metrics=metrics,
+        samples=[Sample(**sample) for sample in results.get("samples", [])],
+        num_parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def dry_run(config: TrainLMConfig) -> str:
+    """Say what a run would be; see `describe_dry_run`.
+
+    A tokenizer that would be trained is counted with its intended size, so that neither tokenizer
+    nor data need to be made.
+    """
+    tokenizer = given_tokenizer(config)
+    vocab_size = config.tokenizer_vocab_size if tokenizer is None else len(tokenizer)
+    model = new_or_pretrained_model(config, vocab_size)
+    model = adapt_model(config, model, task_type="CAUSAL_LM").train()
+    batch_size, block_size = config.per_device_train_batch_size, config.block_size
+    memory = estimate_memory(
+        model, config.optim.name, batch_size, block_size, ema=config.ema_decay is not None
+    )
+
+    def random_batch() -> dict[str, torch.Tensor]:
+        ids = torch.randint(model.config.vocab_size, (batch_size, block_size))
+        return {"input_ids": ids, "labels": ids}
+
+    return describe_dry_run(config, model, config.optim, random_batch, memory)
+
+
 def _load_pretrained(name: str) -> PreTrainedModel:
     """Load a model of ours, or a GPT-2 checkpoint of transformers as one."""
     model = load_model(name)
@@ -280,30 +319,6 @@ def _load_pretrained(name: str) -> PreTrainedModel:
             f"trains {GenGPTConfig.model_type!r} models, and 'gpt2' ones, which it converts."
         )
     return model
-
-
-def _with_adapters(model: PreTrainedModel, config: TrainLMConfig) -> PreTrainedModel:
-    peft = require_extra("peft", "lora")
-    options = config.lora
-    names = {
-        name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, nn.Linear)
-    }
-    unknown = sorted(set(options.target_modules) - names)
-    if unknown:
-        raise UserError(
-            f"--lora.target_modules {' '.join(unknown)}: the model has no such linear layer. "
-            f"Choose from: {', '.join(sorted(names))}."
-        )
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            r=options.r,
-            lora_alpha=options.alpha,
-            lora_dropout=options.dropout,
-            target_modules=list(options.target_modules),
-            task_type="CAUSAL_LM",
-        ),
-    )
 
 
 def _check_fit(

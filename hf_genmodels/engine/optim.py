@@ -174,7 +174,9 @@ def lr_factor(config: ScheduleConfig, step: int, max_steps: int) -> float:
     """Return the learning rate at a step as a factor of its peak.
 
     Args:
-        config: The schedule. wsd is the linear-decay form of Hägele et al. 2024 (arXiv:2405.18392).
+        config: The schedule. wsd is the linear-decay form of Hägele et al. 2024 (arXiv:2405.18392),
+            inverse_sqrt that of Vaswani et al. 2017 (arXiv:1706.03762) with its peak at the end of
+            the warm-up.
         step: Optimiser steps done so far; 0 at the first one, whose factor is not 0.
         max_steps: Steps of the whole run; the decay would reach its end at this step.
 
@@ -189,6 +191,8 @@ def lr_factor(config: ScheduleConfig, step: int, max_steps: int) -> float:
     progress = min(1.0, max(0.0, (step - start) / max(1, max_steps - start)))
     if config.name == "constant":
         shape = 1.0
+    elif config.name == "inverse_sqrt":
+        shape = math.sqrt((warmup + 1) / (max(step, warmup) + 1))
     elif config.name == "cosine":
         shape = 0.5 * (1 + math.cos(math.pi * progress))
     else:

@@ -1,22 +1,23 @@
-"""What a run of a language model leaves behind: the published folder, its card, the last words."""
+"""What a run leaves behind: the published folder and the last words."""
 
 from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from hf_genmodels.config.lm import TrainLMConfig
-from hf_genmodels.data.language import TextData
+from hf_genmodels.config.fine_tuning import FineTuningConfig
+from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
+from hf_genmodels.config.run import RunConfig
+from hf_genmodels.engine.adapting import merged
 from hf_genmodels.engine.estimate import format_count, format_duration
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.report import plot_training
 from hf_genmodels.engine.run import Run
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.card import CardData, Metric, Sample
+from hf_genmodels.hub.card import CardData
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.verify import verify_folder
 
@@ -25,12 +26,22 @@ logger = logging.getLogger("hf_genmodels")
 
 def publish(
     run: Run,
-    config: TrainLMConfig,
+    config: FineTuningConfig,
     bare_model: PreTrainedModel,
+    card: CardData,
     tokenizer: PreTrainedTokenizerFast,
-    data: TextData,
+    target_tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> None:
-    """Write the published folder with the weights as they are now; all ranks call it."""
+    """Write the published folder with the weights as they are now; all ranks call it.
+
+    Args:
+        run: The run.
+        config: Its options.
+        bare_model: The model without the wrappers of distributed training.
+        card: What the model card says.
+        tokenizer: Tokenizer of what the model reads.
+        target_tokenizer: Tokenizer of what it writes, if that is another one.
+    """
     state_dict = run.accelerator.get_state_dict(bare_model)
     if not run.is_main:
         return
@@ -41,13 +52,50 @@ def publish(
     with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):
         if config.lora.r:
             bare_model.save_pretrained(run.output_dir / "adapter")
-            bare_model, state_dict = _merged(bare_model), None
-        card = _card(run, config, bare_model, data)
-        publish_folder(bare_model, tokenizer, run.output_dir, card, state_dict=state_dict)
+            bare_model, state_dict = merged(bare_model), None
+        publish_folder(
+            bare_model,
+            tokenizer,
+            run.output_dir,
+            card,
+            state_dict=state_dict,
+            target_tokenizer=target_tokenizer,
+        )
 
 
-def finish(run: Run, config: TrainLMConfig) -> None:
-    """Verify the published folder, upload it if asked to, and say what to do next."""
+def results_of(run: Run) -> dict[str, Any]:
+    """Return what was measured at this step, if anything was."""
+    path = run.report_dir / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return results if results.get("step") == run.state.step else {}
+
+
+def training_facts(
+    run: Run, optim: OptimConfig, schedule: ScheduleConfig, step_tokens: int
+) -> dict[str, Any]:
+    """Return how a model was trained, for its card."""
+    return {
+        "steps": f"{run.state.step:,} of {run.config.max_steps:,}",
+        "tokens": f"{run.state.tokens:,}",
+        "tokens in a step": f"{step_tokens:,}",
+        "optimiser": optim.name,
+        "schedule": schedule.name,
+        "precision": run.accelerator.mixed_precision,
+        "seed": run.config.seed,
+        "processes": run.accelerator.num_processes,
+        "time": format_duration(run.state.seconds),
+    }
+
+
+def finish(run: Run, config: RunConfig, *, family: str, example: str) -> None:
+    """Verify the published folder, upload it if asked to, and say what to do next.
+
+    Args:
+        run: The run.
+        config: Its options.
+        family: What follows `genmodels train`.
+        example: A text to try the model with.
+    """
     state = run.state
     if not run.is_main:
         return
@@ -60,9 +108,10 @@ def finish(run: Run, config: TrainLMConfig) -> None:
             )
         logger.info(
             "stopped after step %d: %s. Everything is saved; go on with:\n"
-            "  genmodels train lm --resume %s",
+            "  genmodels train %s --resume %s",
             state.step,
             run.stop_reason,
+            family,
             run.output_dir,
         )
         return
@@ -71,22 +120,23 @@ def finish(run: Run, config: TrainLMConfig) -> None:
         logger.info("ended after step %d: %s", state.step, run.stop_reason)
     logger.info(
         "%d steps, %s tokens, %s. %sThe model is in %s, its loss curve in %s. Try it:\n"
-        '  genmodels generate %s "Once upon a time"',
+        '  genmodels generate %s "%s"',
         state.step,
         format_count(state.tokens),
         format_duration(state.seconds),
-        f"Best validation loss {state.best_loss:.4f} at step {state.best_step}. "
-        if state.best_loss is not None
+        f"Best validation {config.best_metric} {state.best_value:.4f} at step {state.best_step}. "
+        if state.best_value is not None
         else "",
         run.output_dir,
         run.report_dir / "loss_curve.png",
         run.output_dir,
+        example,
     )
     if config.push_to_hub:
         _push(run, config)
 
 
-def _push(run: Run, config: TrainLMConfig) -> None:
+def _push(run: Run, config: RunConfig) -> None:
     """Upload the published files; a failure loses nothing and is only reported."""
     from huggingface_hub import HfApi
 
@@ -115,61 +165,3 @@ def _push(run: Run, config: TrainLMConfig) -> None:
         )
         return
     logger.info("uploaded to %s", address)
-
-
-def _merged(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy with the adapters added to the weights, which loads without peft."""
-    import copy
-
-    merge: Any = copy.deepcopy(model).merge_and_unload
-    return merge()
-
-
-def _card(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
-    """Gather what the model card says."""
-    results = _results_of(run)
-    metrics = [
-        Metric(
-            type=name,
-            value=results[f"eval_{name}"],
-            dataset=data.validation_name,
-            num_tokens=results["eval_tokens"],
-        )
-        for name in ("loss", "perplexity", "bits_per_byte")
-        if f"eval_{name}" in results
-    ]
-    source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
-    training = {
-        "steps": f"{run.state.step:,} of {config.max_steps:,}",
-        "tokens": f"{run.state.tokens:,}",
-        "tokens in a step": f"{config.global_batch_size * config.block_size:,}",
-        "optimiser": config.optim.name,
-        "schedule": config.schedule.name,
-        "precision": run.accelerator.mixed_precision,
-        "seed": config.seed,
-        "processes": run.accelerator.num_processes,
-        "time": format_duration(run.state.seconds),
-    }
-    return CardData(
-        name=run.output_dir.resolve().name,
-        license=config.license,
-        base_model=config.model_name_or_path,
-        model_id=config.hub_model_id,
-        datasets=[config.dataset_name] if config.dataset_name else [],
-        training_data={"source": source, "windows": _count(data), "window": config.block_size},
-        training=training,
-        metrics=metrics,
-        samples=[Sample(**sample) for sample in results.get("samples", [])],
-        num_parameters=sum(p.numel() for p in model.parameters()),
-    )
-
-
-def _results_of(run: Run) -> dict[str, Any]:
-    """Return what was measured at this step, if anything was."""
-    path = run.report_dir / "results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return results if results.get("step") == run.state.step else {}
-
-
-def _count(data: TextData) -> str:
-    return "a stream" if data.windows is None else f"{len(data.windows):,}"

@@ -133,15 +133,26 @@ class Run:
         """Return a batch on this rank's device."""
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
-    def clip_gradients(self, model: nn.Module, max_norm: float) -> float:
-        """Clip the gradients to a norm, 0 for no clipping, and return the norm they had."""
+    def clip_gradients(
+        self, model: nn.Module, max_norm: float, max_value: float | None = None
+    ) -> float:
+        """Clip the gradients and return the norm that they had.
+
+        Args:
+            model: The prepared model.
+            max_norm: Largest norm of all gradients together, 0 for no clipping.
+            max_value: Largest absolute value of each element, applied after the norm.
+        """
         norm = self.accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf)
+        if max_value is not None:
+            self.accelerator.clip_grad_value_(model.parameters(), max_value)
         return float(norm)
 
-    def log(self, *, loss: float, lr: float, grad_norm: float) -> None:
+    def log(self, *, loss: float, lr: float, grad_norm: float, **more: float) -> None:
         """Write a line of training metrics."""
         values = {
             "loss": loss,
+            **more,
             "lr": lr,
             "grad_norm": grad_norm,
             "tokens": self.state.tokens,
@@ -150,8 +161,13 @@ class Run:
         self.metrics.write(self.state.step, values)
         self.metrics.show(self.state.step, values)
 
-    def check_finite(self, loss: float, grad_norm: float) -> None:
+    def check_finite(self, loss: float, grad_norm: float, *, num_examples: int) -> None:
         """Stop the run before a loss or gradient that is not finite spoils the weights.
+
+        Args:
+            loss: Loss of the step.
+            grad_norm: Norm of its gradient.
+            num_examples: How far the step moves `state.examples`.
 
         Raises:
             TrainingDivergedError: With the step, the examples and what to try.
@@ -168,7 +184,7 @@ class Run:
             saved = f"The checkpoint of step {self.saved_step} in {self.output_dir} is good."
         raise TrainingDivergedError(
             f"The {what} at step {self.state.step + 1}, in the batch of examples {first} to "
-            f"{first + self.config.global_batch_size - 1} of the training order. {saved} Start a "
+            f"{first + num_examples - 1} of the training order. {saved} Start a "
             "new run with a lower learning rate, or resume this one with --mixed_precision no."
         )
 
@@ -176,9 +192,7 @@ class Run:
         """Let the run end if validation has not improved for as long as the user allowed."""
         patience = self.config.early_stopping_patience
         if patience is not None and self.state.evals_without_gain >= patience:
-            self.stop_reason = (
-                f"the validation loss has not improved since step {self.state.best_step}"
-            )
+            self.stop_reason = f"validation has not improved since step {self.state.best_step}"
             self.is_complete = True
 
     def handle_signals(self) -> None:
@@ -252,6 +266,19 @@ def start_run(config: RunConfig) -> Iterator[Run]:
         raise
     finally:
         run.close()
+
+
+def check_run(config: RunConfig) -> None:
+    """Look at the folder and the trackers of a run before any work is begun.
+
+    Raises:
+        UserError: With what cannot work.
+    """
+    if not config.resume and not config.dry_run:
+        if not config.output_dir:
+            raise UserError("Name the folder for the model: --output_dir FOLDER.")
+        check_new_folder(config.output_dir, LOCK_NAME)
+    check_trackers(config.report_to)
 
 
 def check_trackers(names: Sequence[str]) -> None:

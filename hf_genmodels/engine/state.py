@@ -20,9 +20,8 @@ class LoopState:
     """Tokens that were predicted, over all ranks."""
     seconds: float = 0.0
     """Time in the loop, over all processes that worked on this run one after another."""
-    eval_loss: float | None = None
-    """Last validation loss."""
-    best_loss: float | None = None
+    best_value: float | None = None
+    """Best validation result: the lowest loss, or the highest score."""
     best_step: int | None = None
     evals_without_gain: int = 0
 
@@ -30,11 +29,11 @@ class LoopState:
         """Whether something that happens every so many steps is due now."""
         return steps is not None and self.step % steps == 0
 
-    def record_eval(self, loss: float) -> None:
-        """Take a validation loss into account."""
-        self.eval_loss = loss
-        if self.best_loss is None or loss < self.best_loss:
-            self.best_loss, self.best_step, self.evals_without_gain = loss, self.step, 0
+    def record_eval(self, value: float, *, higher_is_better: bool = False) -> None:
+        """Take a validation loss, or a score of which more is better, into account."""
+        sign = -1 if higher_is_better else 1
+        if self.best_value is None or sign * value < sign * self.best_value:
+            self.best_value, self.best_step, self.evals_without_gain = value, self.step, 0
         else:
             self.evals_without_gain += 1
 

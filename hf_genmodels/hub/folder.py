@@ -40,6 +40,7 @@ ROOT_FILES = (
     "tokenizer_config.json",
     "README.md",
 )
+TARGET_TOKENIZER = "target_tokenizer"
 CARD_IMAGE = re.compile(r"!\[[^\]]*\]\(((?!https?:)[^)\s]+)\)")
 RELATIVE_IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
 DEFAULT_NEW_TOKENS = 128
@@ -52,6 +53,7 @@ def publish_folder(
     card: CardData | None = None,
     *,
     state_dict: Mapping[str, torch.Tensor] | None = None,
+    target_tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Path:
     """Write everything that the Auto classes, a pipeline and a reader need.
 
@@ -67,6 +69,8 @@ def publish_folder(
             written from the configuration alone.
         state_dict: Weights to write instead of the model's own, such as those gathered from several
             processes or averaged ones.
+        target_tokenizer: Tokenizer of what the model writes, if that is not the one of what it
+            reads; it goes into a folder of its own.
 
     Returns:
         The folder.
@@ -86,10 +90,12 @@ def publish_folder(
     try:
         _write_model(model, staging, state_dict)
         save_tokenizer(tokenizer, staging)
+        if target_tokenizer is not None:
+            save_tokenizer(target_tokenizer, staging / TARGET_TOKENIZER)
         _write_card(model, folder, staging, card)
-        for file in staging.iterdir():
+        for file in _files_below(staging):
             file.chmod((staging / "config.json").stat().st_mode)
-        _sync(*staging.iterdir(), staging)
+        _sync(*staging.rglob("*"), staging)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         if type(error) is SafetensorError:  # its word for a full disk
@@ -125,7 +131,7 @@ def _move_into_place(ready: Path, folder: Path) -> None:
     """Move files that were written completely, config.json last."""
     if not ready.is_dir():
         return
-    names = sorted(file.name for file in ready.iterdir())
+    names = [file.relative_to(ready).as_posix() for file in _files_below(ready)]
     if "config.json" in names:
         if (folder / "config.json").exists():
             for file in folder.iterdir():
@@ -138,9 +144,10 @@ def _move_into_place(ready: Path, folder: Path) -> None:
     for name in names:
         if name == "config.json":
             _sync(folder)
+        (folder / name).parent.mkdir(exist_ok=True)
         (ready / name).replace(folder / name)
     _sync(folder)
-    ready.rmdir()
+    shutil.rmtree(ready)
 
 
 def published_files(folder: str | Path) -> list[Path]:
@@ -154,6 +161,9 @@ def published_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     names = {name for name in ROOT_FILES if (folder / name).is_file()}
     names |= {file.name for file in folder.iterdir() if WEIGHTS.fullmatch(file.name)}
+    names |= {
+        f"{TARGET_TOKENIZER}/{file.name}" for file in folder.glob(f"{TARGET_TOKENIZER}/*.json")
+    }
     names |= set(_code_names(folder))
     readme = folder / "README.md"
     if readme.is_file():
@@ -242,6 +252,10 @@ def _code_names(folder: Path) -> list[str]:
             found.add(name)
             waiting.update(RELATIVE_IMPORT.findall(file.read_text(encoding="utf-8")))
     return [f"{name}.py" for name in found]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _is_inside(folder: Path, name: str) -> bool:

@@ -10,7 +10,13 @@ import yaml
 
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.parser import parse_config, write_yaml
-from hf_genmodels.config.run import RunConfig, TextDataConfig, check_new_folder, seconds_of
+from hf_genmodels.config.run import (
+    ExampleBatchConfig,
+    RunConfig,
+    TextDataConfig,
+    check_new_folder,
+    seconds_of,
+)
 from hf_genmodels.errors import UserError
 
 
@@ -186,14 +192,14 @@ def test_what_is_no_duration(text: str):
 
 
 def test_defaults_follow_from_other_options():
-    config = RunConfig(max_steps=200)
+    config = ExampleBatchConfig(max_steps=200)
     assert (config.eval_every, config.save_every, config.per_device_eval_batch_size) == (20, 20, 8)
     assert RunConfig(max_steps=3).eval_every == 1
 
 
 def test_processes_that_were_started_count(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert RunConfig(gradient_accumulation_steps=2).global_batch_size == 64
+    assert ExampleBatchConfig(gradient_accumulation_steps=2).global_batch_size == 64
 
 
 def test_text_comes_from_files_or_from_the_hub():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
+from hf_genmodels.config.optim import SCHEDULES, OptimConfig, ScheduleConfig
 from hf_genmodels.engine import muon as muon_module
 from hf_genmodels.engine.muon import MuonAdamW, orthogonalize
 from hf_genmodels.engine.optim import (
@@ -296,7 +296,7 @@ def test_freezing_everything_is_refused_and_changes_nothing():
         build_optimizer(model, OptimConfig())
 
 
-@pytest.mark.parametrize("name", ["wsd", "cosine", "linear", "constant"])
+@pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("max_steps", [1, 2, 100])
 @pytest.mark.parametrize("warmup_steps", [None, 0, 10, 1000])
 def test_every_schedule_starts_above_zero_and_stays_in_range(name, max_steps, warmup_steps):
@@ -310,7 +310,7 @@ def test_the_corners_of_each_schedule():
     def factor(name, step, **options):
         return lr_factor(ScheduleConfig(name=name, warmup_steps=10, **options), step, 110)
 
-    for name in ("wsd", "cosine", "linear", "constant"):
+    for name in SCHEDULES:
         assert factor(name, 0) == pytest.approx(1 / 11)
         assert factor(name, 4) == pytest.approx(5 / 11)
         assert factor(name, 10) == 1.0
@@ -325,6 +325,7 @@ def test_the_corners_of_each_schedule():
     assert factor("wsd", 110, decay_fraction=0.2, min_lr_ratio=0.3) == pytest.approx(0.3)
     assert factor("wsd", 109, decay_fraction=0.0) == 1.0
     assert factor("wsd", 999) == 0.0
+    assert factor("inverse_sqrt", 43) == pytest.approx(0.5)  # four times the 11 steps of its peak
 
 
 def test_the_schedule_scales_every_group_from_the_first_step():

@@ -75,7 +75,7 @@ def test_the_best_validation_is_remembered():
     for step, loss in enumerate([3.0, 2.0, 2.5, 2.0], start=1):
         state.step = step
         state.record_eval(loss)
-    assert (state.best_step, state.best_loss, state.evals_without_gain) == (2, 2.0, 2)
+    assert (state.best_step, state.best_value, state.evals_without_gain) == (2, 2.0, 2)
 
 
 @pytest.mark.parametrize(
