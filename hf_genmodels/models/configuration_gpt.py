@@ -6,6 +6,15 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from .config_checks import (
+    check_choices,
+    check_heads,
+    check_position_widths,
+    check_shares,
+    check_sizes,
+    check_softcap,
+)
+
 POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary")
 NORMS = ("layernorm", "rmsnorm")
 
@@ -137,40 +146,20 @@ class GenGPTConfig(PreTrainedConfig):
         Raises:
             ValueError: With the field, its value and what would be allowed.
         """
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.hidden_size % self.num_attention_heads:
-            divisors = [n for n in range(1, self.hidden_size + 1) if self.hidden_size % n == 0]
-            nearest = min(divisors, key=lambda n: abs(n - self.num_attention_heads))
-            raise ValueError(
-                f"num_attention_heads={self.num_attention_heads} does not divide "
-                f"hidden_size={self.hidden_size}. The nearest number that does is {nearest}."
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_key_value_heads={self.num_key_value_heads} does not divide "
-                f"num_attention_heads={self.num_attention_heads}: each key head serves a whole "
-                "group of query heads."
-            )
-        if self.position_embedding == "rotary" and self.head_dim % 2:
-            raise ValueError(
-                f"Rotary positions turn pairs of channels, but a head is {self.head_dim} wide "
-                f"(hidden_size={self.hidden_size} / num_attention_heads="
-                f"{self.num_attention_heads}). Choose an even width of the head."
-            )
-        if self.position_embedding == "sinusoidal" and self.hidden_size % 2:
-            raise ValueError(
-                f"Sinusoidal positions need an even hidden_size, not {self.hidden_size}."
-            )
+        check_sizes(
+            self,
+            (
+                "vocab_size",
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "num_key_value_heads",
+                "intermediate_size",
+                "max_position_embeddings",
+            ),
+        )
+        check_heads(self)
+        check_position_widths(self)
 
     def validate_choices(self) -> None:
         """Check the switches.
@@ -178,20 +167,16 @@ class GenGPTConfig(PreTrainedConfig):
         Raises:
             ValueError: With the field, its value and what would be allowed.
         """
-        for name, allowed in (
-            ("position_embedding", POSITION_EMBEDDINGS),
-            ("norm", NORMS),
-            ("hidden_act", sorted(ACT2FN)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown. Choose from: {', '.join(allowed)}."
-                )
-        for name in ("attention_dropout", "residual_dropout", "embedding_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1).")
-        if self.logit_softcap is not None and self.logit_softcap <= 0:
-            raise ValueError(f"logit_softcap={self.logit_softcap} must be positive, or null.")
+        check_choices(
+            self,
+            {
+                "position_embedding": POSITION_EMBEDDINGS,
+                "norm": NORMS,
+                "hidden_act": sorted(ACT2FN),
+            },
+        )
+        check_shares(self, ("attention_dropout", "residual_dropout", "embedding_dropout"))
+        check_softcap(self)
         if not 0 <= self.num_value_embeddings <= self.num_hidden_layers:
             raise ValueError(
                 f"num_value_embeddings={self.num_value_embeddings} must lie between 0 and "

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
 
@@ -61,7 +61,12 @@ class GrowingLayer(DynamicLayer):
 
 
 def make_growing(cache: Any) -> None:
-    """Let the empty layers of a plain `DynamicCache` grow in place; leave other caches alone."""
+    """Let the empty layers of a plain `DynamicCache` grow in place; leave other caches alone.
+
+    Of an `EncoderDecoderCache` that is the self-attention's cache: the other one does not grow.
+    """
+    if isinstance(cache, EncoderDecoderCache):
+        cache = cache.self_attention_cache
     if type(cache) is not DynamicCache or cache.offloading:
         return
     for index, layer in enumerate(cache.layers):

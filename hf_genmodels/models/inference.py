@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .layers import SelfAttention
+from .attention import Attention
 
 # Of the 256 levels of a byte, activations use 128: on CPUs without VNNI, the sum of two products of
 # full bytes would overflow the 16 bits that it is given.
@@ -170,7 +170,7 @@ class Int8Mixin:
             return self
         self.float().eval().requires_grad_(False)
         for module in list(self.modules()):
-            if isinstance(module, SelfAttention):
+            if isinstance(module, Attention):
                 _fuse_projections(module)
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Linear):
@@ -200,12 +200,13 @@ class Int8Mixin:
         return super().train(mode)
 
 
-def _fuse_projections(attention: SelfAttention) -> None:
-    """Let one int8 layer compute queries, keys and values, unless an adapter wraps one of them."""
-    projections = [attention.q_proj, attention.k_proj, attention.v_proj]
-    if all(isinstance(projection, nn.Linear) for projection in projections):
-        attention.qkv_proj = Int8Linear(*projections)
-        del attention.q_proj, attention.k_proj, attention.v_proj
+def _fuse_projections(attention: Attention) -> None:
+    """Let one int8 layer compute all projections of one input, unless an adapter wraps one."""
+    projections = [getattr(attention, name) for name in attention.fusable]
+    if projections and all(isinstance(projection, nn.Linear) for projection in projections):
+        attention.fused_proj = Int8Linear(*projections)
+        for name in attention.fusable:
+            delattr(attention, name)
 
 
 def fastest_product() -> type[FbgemmProduct] | type[OneDNNProduct]:

@@ -1,19 +1,19 @@
-"""Layers that the model families share: norms, positions, attention, MLP.
+"""Layers that the model families share: norms, positions, MLP.
 
-Shapes are written with these letters: B batch, T tokens, D hidden_size, H query heads, K key and
-value heads, C channels of a head, V vocabulary.
+Shapes are written with these letters: B batch, T tokens, D hidden_size, H heads, C channels of a
+head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
-from transformers import Cache, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.import_utils import is_tracing
 
 from .linear import Linear
 
@@ -131,6 +131,32 @@ class RotaryPositions(nn.Module):
         return angles.cos(), angles.sin()
 
 
+def build_positions(config: PreTrainedConfig) -> tuple[nn.Module | None, RotaryPositions | None]:
+    """Return the table of positions that is added to the input, or the rotary angles."""
+    if config.position_embedding == "rotary":
+        return None, RotaryPositions(config.head_dim, config.rope_theta)
+    kind = nn.Embedding if config.position_embedding == "learned" else SinusoidalPositions
+    return kind(config.max_position_embeddings, config.hidden_size), None
+
+
+def check_last_position(position_ids: torch.LongTensor, limit: int) -> None:
+    """Refuse a text that is longer than the table of positions.
+
+    Elsewhere than on the CPU nothing is checked: the look would make the host wait for the device.
+
+    Raises:
+        ValueError: With both lengths.
+    """
+    if position_ids.device.type != "cpu" or is_tracing(position_ids):
+        return
+    length = int(position_ids.max()) + 1
+    if length > limit:
+        raise ValueError(
+            f"A text of {length} tokens is longer than max_position_embeddings={limit}. "
+            "Shorten it, or train with position_embedding: rotary."
+        )
+
+
 def apply_rotary(
     states: torch.Tensor, positions: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
@@ -140,157 +166,30 @@ def apply_rotary(
     return states * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def repeat_key_value_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
-    """Repeat each of the K heads of (B, K, T, C) for its group of query heads: (B, K * groups, T, C)."""
-    return states if groups == 1 else states.repeat_interleave(groups, dim=1)
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention in plain operations, which also returns its weights.
-
-    Args:
-        module: The attention layer, for its number of key-value groups and its mode.
-        query: (B, H, T, C).
-        key: (B, K, S, C).
-        value: (B, K, S, C).
-        attention_mask: Mask that broadcasts to (B, H, T, S), additive or true where a token may be
-            seen, or `None`.
-        scaling: Factor of the scores.
-        dropout: Probability of dropping an attention weight.
-        **kwargs: Options of other attention implementations, not used here.
-
-    Returns:
-        The output (B, T, H, C) and the attention weights (B, H, T, S).
-    """
-    key = repeat_key_value_heads(key, module.num_key_value_groups)
-    value = repeat_key_value_heads(value, module.num_key_value_groups)
-    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    elif attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.softmax(scores, dim=-1, dtype=torch.float).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
-
-
 class ResidualLinear(Linear):
     """A projection into the residual stream, which has initial weights of its own."""
 
 
-class SelfAttention(nn.Module):
-    """Causal self-attention with grouped key-value heads, QK-norm and value embeddings.
+class MLP(nn.Module):
+    """Two linear layers with an activation between them.
 
     Args:
         config: Configuration of the model.
-        layer_idx: Number of the layer, for the cache.
-        has_value_embedding: Whether a token's value embedding is mixed into its values.
+        dropout: Dropout after the activation.
     """
 
-    def __init__(self, config: PreTrainedConfig, layer_idx: int, has_value_embedding: bool = False):
-        super().__init__()
-        self.config = config
-        self.layer_idx = layer_idx
-        self.head_dim = config.head_dim
-        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
-        self.scaling = self.head_dim**-0.5
-        self.qk_norm, self.norm_eps = config.qk_norm, config.norm_eps
-        self.attention_dropout = config.attention_dropout
-        self.is_causal = True
-        query_size = config.num_attention_heads * self.head_dim
-        key_value_size = config.num_key_value_heads * self.head_dim
-        self.q_proj = Linear(config.hidden_size, query_size, bias=config.use_bias)
-        self.k_proj = Linear(config.hidden_size, key_value_size, bias=config.use_bias)
-        self.v_proj = Linear(config.hidden_size, key_value_size, bias=config.use_bias)
-        self.o_proj = ResidualLinear(query_size, config.hidden_size, bias=config.use_bias)
-        # One layer for all three, where they are fused for inference.
-        self.qkv_proj: nn.Module | None = None
-        self.qkv_sizes = (query_size, key_value_size, key_value_size)
-        self.value_mix = nn.Parameter(torch.full((2,), 0.5)) if has_value_embedding else None
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        value_embedding: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend to all earlier tokens.
-
-        Args:
-            hidden_states: (B, T, D).
-            attention_mask: What `create_causal_mask` made, or `None` for plain causality.
-            rotary: Cosine and sine of the positions, if they are rotary.
-            value_embedding: (B, T, K * C), if this layer mixes one in.
-            past_key_values: Cache that is read and extended.
-            **kwargs: Passed to the attention implementation.
-
-        Returns:
-            The output (B, T, D) and the attention weights (B, H, T, S), if the implementation
-            computes them.
-        """
-        heads = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query, key, value = self._project(hidden_states)
-        query = query.view(heads).transpose(1, 2)  # (B, H, T, C)
-        key = key.view(heads).transpose(1, 2)  # (B, K, T, C)
-        if value_embedding is not None:
-            value_embedding = value_embedding.to(value.dtype)  # differs under autocast
-            value = self.value_mix[0] * value + self.value_mix[1] * value_embedding
-        value = value.view(heads).transpose(1, 2)
-
-        if self.qk_norm:
-            query = rms_norm(query, self.norm_eps)
-            key = rms_norm(key, self.norm_eps)
-        if rotary is not None:
-            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
-
-        attention = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        output, weights = attention(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )
-        return self.o_proj(output.flatten(-2)), weights
-
-    def _project(self, hidden_states: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Return queries (B, T, H * C), keys and values (B, T, K * C), heads side by side."""
-        if self.qkv_proj is not None:
-            fused: torch.Tensor = self.qkv_proj(hidden_states)
-            return fused.split(self.qkv_sizes, dim=-1)
-        return self.q_proj(hidden_states), self.k_proj(hidden_states), self.v_proj(hidden_states)
-
-
-class MLP(nn.Module):
-    """Two linear layers with an activation between them."""
-
-    def __init__(self, config: PreTrainedConfig):
+    def __init__(self, config: PreTrainedConfig, dropout: float = 0.0):
         super().__init__()
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
         self.down_proj = ResidualLinear(
             config.intermediate_size, config.hidden_size, bias=config.use_bias
         )
         self.activation = activation_function(config.hidden_act)
+        self.dropout = dropout
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Transform (B, T, D) into (B, T, D), each token by itself."""
-        return self.down_proj(self.activation(self.up_proj(hidden_states)))
+        activated = self.activation(self.up_proj(hidden_states))
+        if self.dropout and self.training:
+            activated = F.dropout(activated, self.dropout)
+        return self.down_proj(activated)

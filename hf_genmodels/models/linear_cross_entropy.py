@@ -11,8 +11,9 @@ Letters: N tokens, D hidden_size, V vocabulary.
 from typing import Any
 
 import torch
+from torch import nn
 
-from .linear import linear
+from .linear import Linear, linear
 
 IGNORE_INDEX = -100
 # Bytes of fp32 logits held at once. Small enough for a CPU's cache; a GPU wants larger products.
@@ -26,14 +27,19 @@ def linear_cross_entropy(
     weight: torch.Tensor,
     targets: torch.Tensor,
     softcap: float | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Return the sum over tokens of -log softmax(hidden @ weight.T)[target].
+
+    Tokens that do not count are left out before the projection, and cost nothing.
 
     Args:
         hidden: States before the head, (N, D).
         weight: Weight of the head, (V, D).
         targets: Token ids, (N,); `IGNORE_INDEX` marks tokens that do not count.
         softcap: Cap c of logits, c tanh(logits / c), or `None`.
+        label_smoothing: Share e of the target's probability that is spread over all V tokens
+            (Szegedy et al. 2016, arXiv:1512.00567), as in `torch.nn.functional.cross_entropy`.
 
     Returns:
         The summed loss, a scalar in fp32. Its gradient can be taken once.
@@ -44,7 +50,23 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    return _LinearCrossEntropy.apply(hidden, weight, targets, softcap)
+    counted = targets.ne(IGNORE_INDEX).nonzero().squeeze(1)
+    if len(counted) < len(targets):
+        hidden, targets = hidden.index_select(0, counted), targets[counted]
+    return _LinearCrossEntropy.apply(hidden, weight, targets, softcap, label_smoothing)
+
+
+def head_is_plain(head: nn.Module) -> bool:
+    """Whether a head is its weight alone: no bias, not sharded, adapted, hooked or being compiled."""
+    return (
+        type(head) in (nn.Linear, Linear)
+        and head.bias is None
+        and "forward" not in vars(head)
+        and type(head.weight) is nn.Parameter
+        and not head._forward_hooks
+        and not head._forward_pre_hooks
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _rows_per_chunk(hidden: torch.Tensor, weight: torch.Tensor) -> int:
@@ -60,27 +82,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         targets: torch.Tensor,
         softcap: float | None,
+        label_smoothing: float,
     ) -> torch.Tensor:
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
-        counted = targets.ne(IGNORE_INDEX)
-        hidden = hidden * counted[:, None]  # tokens that do not count add nothing to the weight
         hidden_grad = torch.empty_like(hidden) if wants_hidden else None
         weight_grad = torch.zeros_like(weight, dtype=torch.float) if wants_weight else None
         loss = torch.zeros((), dtype=torch.float, device=hidden.device)
 
-        rows = max(1, min(_rows_per_chunk(hidden, weight), len(targets)))
+        rows = _rows_per_chunk(hidden, weight)
         for start in range(0, len(targets), rows):
             chunk = slice(start, min(start + rows, len(targets)))
             losses, logits_grad = _loss_and_logits_grad(
-                linear(hidden[chunk], weight), targets[chunk], softcap
+                linear(hidden[chunk], weight), targets[chunk], softcap, label_smoothing
             )
-            loss += (losses * counted[chunk]).sum()
+            loss += losses.sum()
             if wants_hidden:
                 hidden_grad[chunk] = linear(logits_grad, weight.T)
             if wants_weight:
                 _add_weight_grad(weight_grad, logits_grad, hidden[chunk])
-        if wants_hidden:
-            hidden_grad.mul_(counted[:, None])
         ctx.gradients = (hidden_grad, weight_grad)
         ctx.weight_dtype = weight.dtype
         return loss
@@ -97,7 +116,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden_grad.mul_(loss_grad)
         if weight_grad is not None:
             weight_grad = weight_grad.mul_(loss_grad).to(ctx.weight_dtype)
-        return hidden_grad, weight_grad, None, None
+        return hidden_grad, weight_grad, None, None, None
 
 
 def _add_weight_grad(
@@ -110,14 +129,15 @@ def _add_weight_grad(
 
 
 def _loss_and_logits_grad(
-    logits: torch.Tensor, targets: torch.Tensor, softcap: float | None
+    logits: torch.Tensor, targets: torch.Tensor, softcap: float | None, label_smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each token's loss and its gradient with respect to the logits.
 
     Args:
         logits: (N, V), before the cap; fp32 logits are overwritten.
-        targets: (N,), with `IGNORE_INDEX`.
+        targets: (N,), token ids.
         softcap: Cap of the logits, or `None`.
+        label_smoothing: Share of the probability that is spread over all tokens.
 
     Returns:
         Losses (N,) in fp32 and gradients (N, V) in the type of the logits.
@@ -129,12 +149,17 @@ def _loss_and_logits_grad(
         capped = logits.div_(softcap).tanh_()
         slope = 1 - capped.square()  # d(c tanh(x / c)) / dx
         logits = capped.mul_(softcap)
-    picked = targets.clamp(min=0)[:, None]
+    picked = targets[:, None]
+    share = 1.0 - label_smoothing
     normalizer = logits.logsumexp(dim=-1, keepdim=True)
-    losses = (normalizer - logits.gather(1, picked)).squeeze(1)
+    losses = (normalizer - share * logits.gather(1, picked)).squeeze(1)
+    if label_smoothing:
+        losses -= label_smoothing * logits.mean(dim=-1)
 
     grad = logits.sub_(normalizer).exp_()  # softmax
-    grad.scatter_add_(1, picked, grad.new_full((1, 1), -1.0).expand_as(picked))
+    if label_smoothing:
+        grad.sub_(label_smoothing / logits.shape[-1])
+    grad.scatter_add_(1, picked, grad.new_full((1, 1), -share).expand_as(picked))
     if slope is not None:
         grad.mul_(slope)
     return losses, grad.to(dtype)

@@ -23,9 +23,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
+from .attention import SelfAttention
 from .configuration_gpt import GenGPTConfig
 from .convert_gpt2 import fields_from_gpt2, weights_from_gpt2
 from .growing_cache import make_growing
@@ -33,13 +33,13 @@ from .inference import Int8Mixin
 from .layers import (
     MLP,
     ResidualLinear,
-    RotaryPositions,
-    SelfAttention,
     SinusoidalPositions,
     build_norm,
+    build_positions,
+    check_last_position,
 )
 from .linear import Linear
-from .linear_cross_entropy import IGNORE_INDEX, linear_cross_entropy
+from .linear_cross_entropy import IGNORE_INDEX, head_is_plain, linear_cross_entropy
 
 
 class GenGPTBlock(GradientCheckpointingLayer):
@@ -164,15 +164,7 @@ class GenGPTModel(GenGPTPreTrainedModel):
     def __init__(self, config: GenGPTConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_positions = self.rotary = None
-        if config.position_embedding == "learned":
-            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        elif config.position_embedding == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(
-                config.max_position_embeddings, config.hidden_size
-            )
-        else:
-            self.rotary = RotaryPositions(config.head_dim, config.rope_theta)
+        self.embed_positions, self.rotary = build_positions(config)
         value_size = config.num_key_value_heads * config.head_dim
         self.value_embeddings = nn.ModuleList(
             nn.Embedding(config.vocab_size, value_size) for _ in range(config.num_value_embeddings)
@@ -295,15 +287,7 @@ class GenGPTModel(GenGPTPreTrainedModel):
         """Return the input with its positions, and the rotary angles if positions are rotary."""
         if self.rotary is not None:
             return inputs_embeds, self.rotary(position_ids)
-        limit = self.config.max_position_embeddings
-        # Elsewhere than on the CPU the look would make the host wait for the device.
-        if position_ids.device.type == "cpu" and not is_tracing(position_ids):
-            length = int(position_ids.max()) + 1
-            if length > limit:
-                raise ValueError(
-                    f"A text of {length} tokens is longer than max_position_embeddings={limit}. "
-                    "Shorten it, or train with position_embedding: rotary."
-                )
+        check_last_position(position_ids, self.config.max_position_embeddings)
         return inputs_embeds + self.embed_positions(position_ids).to(inputs_embeds.dtype), None
 
 
@@ -399,7 +383,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             return_logits = not (has_labels and self.training)
 
         loss = logits = None
-        if has_labels and not return_logits and self._head_is_plain():
+        if has_labels and not return_logits and head_is_plain(self.lm_head):
             loss = self._chunked_loss(hidden_states, labels, **kwargs)
         else:
             if isinstance(logits_to_keep, int):
@@ -417,18 +401,6 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-        )
-
-    def _head_is_plain(self) -> bool:
-        """Whether the head's weight can be used directly: not sharded, adapted, hooked or compiled."""
-        head = self.lm_head
-        return (
-            type(head) in (nn.Linear, Linear)
-            and "forward" not in vars(head)
-            and type(head.weight) is nn.Parameter
-            and not head._forward_hooks
-            and not head._forward_pre_hooks
-            and not torch.compiler.is_compiling()
         )
 
     def _chunked_loss(

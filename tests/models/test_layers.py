@@ -12,17 +12,19 @@ from torch import nn
 from torch.testing import assert_close
 from transformers.activations import ACT2FN
 
+from hf_genmodels.models.attention import (
+    SelfAttention,
+    eager_attention_forward,
+    repeat_key_value_heads,
+)
 from hf_genmodels.models.layers import (
     MLP,
     RMSNorm,
     RotaryPositions,
-    SelfAttention,
     SinusoidalPositions,
     activation_function,
     apply_rotary,
     build_norm,
-    eager_attention_forward,
-    repeat_key_value_heads,
     rms_norm,
 )
 

@@ -1,0 +1,578 @@
+"""Encoder-decoder Transformer, a first-class transformers model.
+
+Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762), with the switches of
+[`GenSeq2SeqConfig`]. Read from top to bottom: blocks, base class, encoder, decoder, headless model,
+model with its head.
+
+Shapes are written with these letters: B batch, S tokens of the source, T tokens of the target,
+D hidden_size, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+)
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention import CrossAttention, SelfAttention
+from .configuration_seq2seq import GenSeq2SeqConfig
+from .growing_cache import make_growing
+from .inference import Int8Mixin
+from .layers import (
+    MLP,
+    ResidualLinear,
+    SinusoidalPositions,
+    build_norm,
+    build_positions,
+    check_last_position,
+)
+from .linear import Linear
+from .seq2seq_loss import (
+    apply_head,
+    decoder_inputs_from_labels,
+    loss_from_logits,
+    loss_from_states,
+)
+
+
+class GenSeq2SeqBlock(GradientCheckpointingLayer):
+    """What the blocks share: how a sublayer is added to the residual stream."""
+
+    def __init__(self, config: GenSeq2SeqConfig):
+        super().__init__()
+        self.norms_first = config.norm_position == "pre"
+        self.dropout = config.residual_dropout
+
+    def add(
+        self,
+        residual: torch.Tensor,
+        norm: nn.Module,
+        sublayer: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """Return residual + sublayer(norm(residual)), or norm(residual + sublayer(residual))."""
+        states = sublayer(norm(residual) if self.norms_first else residual)
+        if self.training:
+            states = F.dropout(states, self.dropout)
+        return residual + states if self.norms_first else norm(residual + states)
+
+
+class GenSeq2SeqEncoderBlock(GenSeq2SeqBlock):
+    """Self-attention and MLP."""
+
+    def __init__(self, config: GenSeq2SeqConfig, layer_idx: int):
+        super().__init__(config)
+        self.attn_norm = build_norm(config)
+        self.attn = SelfAttention(config, layer_idx, is_causal=False)
+        self.mlp_norm = build_norm(config)
+        self.mlp = MLP(config, config.activation_dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Transform (B, S, D) into (B, S, D); the arguments are those of the attention."""
+        hidden_states = self.add(
+            hidden_states,
+            self.attn_norm,
+            lambda states: self.attn(states, attention_mask, rotary, **kwargs)[0],
+        )
+        return self.add(hidden_states, self.mlp_norm, self.mlp)
+
+
+class GenSeq2SeqDecoderBlock(GenSeq2SeqBlock):
+    """Causal self-attention, cross-attention over the source and MLP."""
+
+    def __init__(self, config: GenSeq2SeqConfig, layer_idx: int):
+        super().__init__(config)
+        self.attn_norm = build_norm(config)
+        self.attn = SelfAttention(config, layer_idx)
+        self.cross_attn_norm = build_norm(config)
+        self.cross_attn = CrossAttention(config, layer_idx)
+        self.mlp_norm = build_norm(config)
+        self.mlp = MLP(config, config.activation_dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Transform (B, T, D) into (B, T, D), looking at the source (B, S, D)."""
+        own_cache = None if past_key_values is None else past_key_values.self_attention_cache
+        hidden_states = self.add(
+            hidden_states,
+            self.attn_norm,
+            lambda states: self.attn(
+                states, attention_mask, rotary, past_key_values=own_cache, **kwargs
+            )[0],
+        )
+        hidden_states = self.add(
+            hidden_states,
+            self.cross_attn_norm,
+            lambda states: self.cross_attn(
+                states, encoder_hidden_states, encoder_attention_mask, past_key_values, **kwargs
+            )[0],
+        )
+        return self.add(hidden_states, self.mlp_norm, self.mlp)
+
+
+class GenSeq2SeqPreTrainedModel(Int8Mixin, PreTrainedModel):
+    """What all models share: configuration, capabilities and initialisation."""
+
+    config: GenSeq2SeqConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GenSeq2SeqEncoderBlock", "GenSeq2SeqDecoderBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    num_sublayers = 1  # of the stack that this model is
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module; encoder and decoder initialise their own."""
+        super()._init_weights(module)
+        config = self.config
+        if isinstance(module, ResidualLinear) and config.zero_init_residual:
+            init.zeros_(module.weight)
+        elif isinstance(module, ResidualLinear) and config.norm_position == "pre":
+            std = config.initializer_range / math.sqrt(self.num_sublayers)
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, SinusoidalPositions):
+            init.copy_(module.table, module.make_table())
+        elif module is self.get_input_embeddings() and config.embedding_init_range is not None:
+            init.normal_(module.weight, mean=0.0, std=config.embedding_init_range)
+
+
+class GenSeq2SeqStack(GenSeq2SeqPreTrainedModel):
+    """What encoder and decoder share: the embeddings below their blocks and the norm above.
+
+    Args:
+        config: Configuration of the model.
+        vocab_size: Number of tokens.
+    """
+
+    def __init__(self, config: GenSeq2SeqConfig, vocab_size: int):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(vocab_size, config.hidden_size)
+        self.embed_positions, self.rotary = build_positions(config)
+        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embedding else 1.0
+        # Blocks that normalise their input leave the last residual as it is.
+        self.final_norm = build_norm(config) if config.norm_position == "pre" else nn.Identity()
+        self.gradient_checkpointing = False
+
+    def embed(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        past_length: int | torch.Tensor = 0,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+        """Return the blocks' input (B, T, D), and the rotary angles if positions are rotary.
+
+        A padding mask says where a row begins, so that its first token has position 0 also behind
+        left padding.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError(
+                f"Give {type(self).__name__} either token ids or embeddings, not both and not none."
+            )
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        length = inputs_embeds.shape[1]
+        if attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+        else:
+            position_ids = torch.arange(length, device=inputs_embeds.device)
+            position_ids = (position_ids + past_length).unsqueeze(0)
+
+        hidden_states = inputs_embeds * self.embedding_scale
+        rotary = None
+        if self.rotary is not None:
+            rotary = self.rotary(position_ids)
+        else:
+            check_last_position(position_ids, self.config.max_position_embeddings)
+            positions = self.embed_positions(position_ids)
+            hidden_states = hidden_states + positions.to(hidden_states.dtype)
+        return F.dropout(hidden_states, self.config.embedding_dropout, self.training), rotary
+
+
+class GenSeq2SeqEncoder(GenSeq2SeqStack):
+    """The encoder: a state for every token of the source.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _can_record_outputs = {"hidden_states": GenSeq2SeqEncoderBlock, "attentions": SelfAttention}
+
+    def __init__(self, config: GenSeq2SeqConfig):
+        super().__init__(config, config.source_vocab_size or config.vocab_size)
+        self.num_sublayers = 2 * config.encoder_layers
+        self.layers = nn.ModuleList(
+            GenSeq2SeqEncoderBlock(config, layer_idx) for layer_idx in range(config.encoder_layers)
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Compute the states of the source.
+
+        Args:
+            input_ids: Token ids, (B, S).
+            attention_mask: 1 for tokens and 0 for padding, (B, S); padding may be on either side.
+            inputs_embeds: Embeddings instead of `input_ids`, (B, S, D).
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            The states (B, S, D).
+
+        Raises:
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or if the
+                source is longer than the model's positions.
+        """
+        hidden_states, rotary = self.embed(input_ids, inputs_embeds, attention_mask)
+        mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, rotary, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.final_norm(hidden_states))
+
+
+class GenSeq2SeqDecoder(GenSeq2SeqStack):
+    """The decoder: a state for every token of the target, which predicts the next one.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _can_record_outputs = {
+        "hidden_states": GenSeq2SeqDecoderBlock,
+        "attentions": SelfAttention,
+        "cross_attentions": OutputRecorder(CrossAttention, index=1, layer_name="cross_attn"),
+    }
+
+    def __init__(self, config: GenSeq2SeqConfig):
+        super().__init__(config, config.vocab_size)
+        self.num_sublayers = 3 * config.decoder_layers
+        self.layers = nn.ModuleList(
+            GenSeq2SeqDecoderBlock(config, layer_idx) for layer_idx in range(config.decoder_layers)
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Compute the states of the target.
+
+        Several rows, beams say, can look at one source: with sources of B rows there may be B * n
+        targets, n for the same source side by side.
+
+        Args:
+            input_ids: Token ids, (B, T), or the last ones if the cache holds the others.
+            attention_mask: 1 for tokens and 0 for padding, (B, past + T). Only left padding needs
+                it: no token sees what stands to its right.
+            encoder_hidden_states: States of the source, (B, S, D).
+            encoder_attention_mask: 1 for the source's tokens and 0 for its padding, (B, S).
+            past_key_values: Keys and values of earlier tokens and of the source.
+            inputs_embeds: Embeddings instead of `input_ids`, (B, T, D).
+            use_cache: Whether to return keys and values.
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            The states (B, T, D) and the cache.
+
+        Raises:
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or if the
+                target is longer than the model's positions.
+        """
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(
+                DynamicCache(config=self.config), DynamicCache(config=self.config)
+            )
+        make_growing(past_key_values)
+        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        hidden_states, rotary = self.embed(input_ids, inputs_embeds, attention_mask, past_length)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            past_key_values=None
+            if past_key_values is None
+            else past_key_values.self_attention_cache,
+        )
+        source_mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=hidden_states.reshape(
+                len(encoder_hidden_states), -1, hidden_states.shape[-1]
+            ),
+            attention_mask=encoder_attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+        )
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                encoder_hidden_states,
+                attention_mask=mask,
+                encoder_attention_mask=source_mask,
+                rotary=rotary,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=self.final_norm(hidden_states),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+
+class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
+    """Encoder and decoder without the head.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of an untied head, in its checkpoint
+
+    def __init__(self, config: GenSeq2SeqConfig):
+        super().__init__(config)
+        if config.shares_vocabulary:
+            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+            self._tied_weights_keys = {
+                "encoder.embed_tokens.weight": "embed_tokens.weight",
+                "decoder.embed_tokens.weight": "embed_tokens.weight",
+            }
+        self.encoder = GenSeq2SeqEncoder(config)
+        self.decoder = GenSeq2SeqDecoder(config)
+        self.post_init()
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Return which weights are tied: a shared embedding is one, whether or not the head is it."""
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return dict(self._tied_weights_keys or {})
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of the source's tokens."""
+        return self.embed_tokens if self.config.shares_vocabulary else self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding of the source's tokens, and the target's if they share one."""
+        self.encoder.embed_tokens = value
+        if self.config.shares_vocabulary:
+            self.embed_tokens = self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """Compute the states of source and target; see [`GenSeq2SeqForConditionalGeneration`]."""
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                **kwargs,
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
+        outputs = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.hidden_states,
+            decoder_attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMixin):
+    """The encoder-decoder with its head: translation, summarisation, dialogue.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: GenSeq2SeqConfig):
+        super().__init__(config)
+        self.model = GenSeq2SeqModel(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        table = "embed_tokens" if config.shares_vocabulary else "decoder.embed_tokens"
+        self._tied_weights_keys = {"lm_head.weight": f"model.{table}.weight"}
+        self.post_init()
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+        """Return labels (B, T) one place to the right, behind the start token."""
+        return decoder_inputs_from_labels(labels, self.config)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        return_logits: bool | None = None,
+        label_smoothing: float | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Compute logits, and the loss if labels are given.
+
+        Args:
+            input_ids: Token ids of the source, (B, S).
+            attention_mask: 1 for the source's tokens and 0 for its padding, (B, S).
+            decoder_input_ids: Token ids of the target behind the start token, (B, T). `None`: made
+                from `labels`.
+            decoder_attention_mask: 1 for the target's tokens and 0 for its padding, (B, past + T).
+                Only left padding needs it.
+            encoder_outputs: What the encoder returned, instead of the source. With B * n targets
+                for B sources, the n of one source stand side by side.
+            past_key_values: Keys and values of earlier tokens and of the source.
+            inputs_embeds: Embeddings instead of `input_ids`, (B, S, D).
+            decoder_inputs_embeds: Embeddings instead of `decoder_input_ids`, (B, T, D).
+            labels: Token ids of the target, (B, T), aligned with the logits: nothing is shifted.
+                -100 does not count.
+            use_cache: Whether to return keys and values. `None`: as configured, but not with labels.
+            logits_to_keep: Number of last positions, or the positions, whose logits are wanted.
+                0: all. With labels, all are returned.
+            return_logits: Whether logits are wanted beside the loss. `None`: not while training,
+                where the loss is computed in chunks that never hold all logits at once.
+            label_smoothing: Smoothing of this loss. `None`: as configured.
+            num_items_in_batch: Number of tokens that the summed loss is divided by. `None`: those
+                that count here.
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions.
+        """
+        if labels is not None:
+            use_cache = bool(use_cache)
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        if label_smoothing is None:
+            label_smoothing = self.config.label_smoothing
+        if return_logits is None:
+            return_logits = labels is None or not self.training
+
+        loss = logits = None
+        softcap = self.config.logit_softcap
+        if labels is None:
+            if isinstance(logits_to_keep, int):
+                logits_to_keep = slice(-logits_to_keep, None)
+            logits = apply_head(states[:, logits_to_keep], self.lm_head, softcap)
+        elif return_logits:
+            logits = apply_head(states, self.lm_head, softcap)
+            loss = loss_from_logits(logits, labels, label_smoothing, num_items_in_batch)
+        else:
+            loss = loss_from_states(
+                states, self.lm_head, labels, label_smoothing, num_items_in_batch, softcap
+            )
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+
+__all__ = [
+    "GenSeq2SeqDecoder",
+    "GenSeq2SeqEncoder",
+    "GenSeq2SeqForConditionalGeneration",
+    "GenSeq2SeqModel",
+    "GenSeq2SeqPreTrainedModel",
+]
