@@ -84,7 +84,7 @@ def validation_losses(monkeypatch: pytest.MonkeyPatch):
     """Give the validations of a run the losses of a list."""
 
     def script(values: list[float]) -> None:
-        from hf_genmodels.engine import language
+        from hf_genmodels.engine import run as run_module
 
         left = iter(values)
 
@@ -232,12 +232,12 @@ def test_a_tracker_that_fails_stops_nothing(
 ):
     from accelerate import Accelerator
 
-    from hf_genmodels.engine import language
+    from hf_genmodels.engine import run as run_module
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the server is gone")
 
-    monkeypatch.setattr(language, "check_trackers", lambda _names: None)
+    monkeypatch.setattr(run_module, "check_trackers", lambda _names: None)
     monkeypatch.setattr(Accelerator, "init_trackers", lambda *_, **__: None)
     monkeypatch.setattr(Accelerator, "log", fail)
     output = train(train_file, tmp_path / "run", report_to="tensorboard").output
