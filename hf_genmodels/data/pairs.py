@@ -99,7 +99,7 @@ class PairSource:
                 is no such dataset, column or language.
         """
         self._check_options()
-        if self.source_files:
+        if self._in_parallel:
             self._check_parallel()
         elif self.files:
             for file in self._tables():
@@ -134,7 +134,7 @@ class PairSource:
             UserError: As `check`, and when something further in cannot be read.
         """
         self.check()
-        if self.source_files:
+        if self._in_parallel:
             yield from self._parallel_pairs()
         elif self.files:
             for file in self._tables():
@@ -163,7 +163,7 @@ class PairSource:
         """
         self.check()
         content: dict[str, Any] = {"split_at": self.split_at if self.text_column else None}
-        if self.source_files:
+        if self._in_parallel:
             content["files"] = [
                 [text_files.digest(file) for file in files] for files in self._parallel()
             ]
@@ -178,15 +178,18 @@ class PairSource:
 
     def size_in_bytes(self) -> int | None:
         """Return about how many bytes of text both sides have, or None if that is not known."""
-        if self.source_files:
+        if self._in_parallel:
             return sum(file.stat().st_size for files in self._parallel() for file in files)
         if not self.files:
             return None
         return round(sum(self._text_share(f) * f.stat().st_size for f in self._tables())) or None
 
+    @property
+    def _in_parallel(self) -> bool:
+        return bool(self.source_files or self.target_files)
+
     def _check_options(self) -> None:
-        parallel = bool(self.source_files or self.target_files)
-        given = [bool(self.dataset_name), bool(self.files), parallel]
+        given = [bool(self.dataset_name), bool(self.files), self._in_parallel]
         if sum(given) != 1:
             number = "none of them was given" if not any(given) else "more than one was given"
             raise UserError(
