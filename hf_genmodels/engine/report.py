@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hf_genmodels.errors import require_extra
+from hf_genmodels.plots import new_figure, save_figure
 
 # Okabe & Ito 2008, a palette that colour-blind readers can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#595959"
 _SIZE = (8.0, 4.8)  # inches
-_DPI = 150
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -69,10 +69,14 @@ def plot_training(
     evaluated = [record for record in records if "eval_loss" in record]
     written = []
     if train or evaluated:
-        written.append(_save(_draw_losses(train, evaluated), Path(report_dir) / "loss_curve.png"))
+        written.append(
+            save_figure(_draw_losses(train, evaluated), Path(report_dir) / "loss_curve.png")
+        )
     rates = [record for record in records if "lr" in record]
     if rates:
-        written.append(_save(_draw_learning_rate(rates), Path(report_dir) / "learning_rate.png"))
+        written.append(
+            save_figure(_draw_learning_rate(rates), Path(report_dir) / "learning_rate.png")
+        )
     return written
 
 
@@ -99,11 +103,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def _new_axes(title: str) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_SIZE)
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontweight="bold", fontsize=13)
     axes.set_xlabel("optimiser step")
@@ -199,18 +199,6 @@ def _draw_learning_rate(rates: list[dict[str, Any]]) -> Any:
     axes.set_ylim(bottom=0)
     axes.margins(x=0.03)
     return figure
-
-
-def _save(figure: Any, path: Path) -> Path:
-    """Write a figure beside its place and move it there, without dates, so that it is reproducible."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}.png")
-    try:
-        figure.savefig(staged, dpi=_DPI, metadata={"Software": None})
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return path
 
 
 def write_samples(

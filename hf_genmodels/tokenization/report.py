@@ -238,7 +238,7 @@ def inspect(tokenizer: PreTrainedTokenizerFast, text: str) -> list[tuple[int, st
 
 
 def _printable(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:
-    byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
+    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
     shown = []
     for token in tokenizer.convert_ids_to_tokens(list(ids)):
         if all(character in byte_of for character in token):
@@ -249,7 +249,7 @@ def _printable(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[s
     return shown
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """Return the character that stands for each byte in GPT-2's vocabulary."""
     kept = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
