@@ -192,6 +192,7 @@ def test_a_compiled_training_step_is_one_graph_and_equal(make_model, variant, in
     model = make_model(**variant).train()
     inputs = {"input_ids": input_ids, "labels": input_ids}
     expected = loss_and_gradients(model, **inputs)
+    torch.compiler.reset()  # graphs of other models count against the limit of recompilations
     compiled = torch.compile(model, fullgraph=True)
     model.zero_grad()
     loss = compiled(**inputs).loss
@@ -202,6 +203,7 @@ def test_a_compiled_training_step_is_one_graph_and_equal(make_model, variant, in
 @torch.no_grad()
 def test_the_forward_pass_is_one_graph(make_model, variant, input_ids):
     model = make_model(**variant)
+    torch.compiler.reset()  # graphs of other models count against the limit of recompilations
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     assert_close(compiled(input_ids).logits, model(input_ids).logits, rtol=1e-5, atol=1e-5)
     loss = compiled(input_ids, labels=input_ids).loss
