@@ -60,7 +60,7 @@ def head_is_plain(head: nn.Module) -> bool:
     """Whether a head is its weight alone: no bias, not sharded, adapted, hooked or being compiled."""
     return (
         type(head) in (nn.Linear, Linear)
-        and head.bias is None
+        and head._parameters["bias"] is None
         and "forward" not in vars(head)
         and type(head.weight) is nn.Parameter
         and not head._forward_hooks

@@ -469,7 +469,7 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
         self._tied_weights_keys = {"lm_head.weight": f"model.{table}.weight"}
         self.post_init()
 
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.Tensor:
         """Return labels (B, T) one place to the right, behind the start token."""
         return decoder_inputs_from_labels(labels, self.config)
 

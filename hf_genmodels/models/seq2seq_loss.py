@@ -14,9 +14,7 @@ from transformers import PreTrainedConfig
 from .linear_cross_entropy import IGNORE_INDEX, head_is_plain, linear_cross_entropy
 
 
-def decoder_inputs_from_labels(
-    labels: torch.LongTensor, config: PreTrainedConfig
-) -> torch.LongTensor:
+def decoder_inputs_from_labels(labels: torch.LongTensor, config: PreTrainedConfig) -> torch.Tensor:
     """Shift labels to the right, behind the token from which the decoder starts.
 
     Args:
