@@ -76,6 +76,13 @@ def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     return ACT2FN[name]
 
 
+def sinusoids(position_ids: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return positions of any shape (...) as sines and cosines (..., dim) in fp32."""
+    channels = torch.arange(0, dim, 2, dtype=torch.float, device=position_ids.device)
+    angles = position_ids[..., None].float() * 10000.0 ** (-channels / dim)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
 class SinusoidalPositions(nn.Module):
     """Fixed sine and cosine positions of Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
 
@@ -92,9 +99,7 @@ class SinusoidalPositions(nn.Module):
 
     def make_table(self) -> torch.Tensor:
         """Return the table of positions, shape (num_positions, dim)."""
-        frequencies = 10000.0 ** (-torch.arange(0, self.dim, 2, dtype=torch.float) / self.dim)
-        angles = torch.outer(torch.arange(self.num_positions, dtype=torch.float), frequencies)
-        return torch.cat((angles.sin(), angles.cos()), dim=-1)
+        return sinusoids(torch.arange(self.num_positions), self.dim)
 
     def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
         """Look positions of shape (B, T) up; returns (B, T, dim)."""

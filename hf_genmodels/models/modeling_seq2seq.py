@@ -30,6 +30,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import CrossAttention, SelfAttention
+from .bidirectional_attention import BidirectionalCrossAttention, SourceHalves, split_source
 from .configuration_seq2seq import GenSeq2SeqConfig
 from .growing_cache import make_growing
 from .inference import Int8Mixin
@@ -105,7 +106,9 @@ class GenSeq2SeqDecoderBlock(GenSeq2SeqBlock):
         self.attn_norm = build_norm(config)
         self.attn = SelfAttention(config, layer_idx)
         self.cross_attn_norm = build_norm(config)
-        self.cross_attn = CrossAttention(config, layer_idx)
+        is_full = config.cross_attention == "full"
+        cross_attention = CrossAttention if is_full else BidirectionalCrossAttention
+        self.cross_attn = cross_attention(config, layer_idx)
         self.mlp_norm = build_norm(config)
         self.mlp = MLP(config, config.activation_dropout)
 
@@ -114,7 +117,7 @@ class GenSeq2SeqDecoderBlock(GenSeq2SeqBlock):
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | SourceHalves | None = None,
         rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Any,
@@ -282,7 +285,10 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
     _can_record_outputs = {
         "hidden_states": GenSeq2SeqDecoderBlock,
         "attentions": SelfAttention,
-        "cross_attentions": OutputRecorder(CrossAttention, index=1, layer_name="cross_attn"),
+        "cross_attentions": [
+            OutputRecorder(kind, index=1, layer_name="cross_attn")
+            for kind in (CrossAttention, BidirectionalCrossAttention)
+        ],
     }
 
     def __init__(self, config: GenSeq2SeqConfig):
@@ -344,13 +350,8 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
             if past_key_values is None
             else past_key_values.self_attention_cache,
         )
-        source_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=hidden_states.reshape(
-                len(encoder_hidden_states), -1, hidden_states.shape[-1]
-            ),
-            attention_mask=encoder_attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
+        source_mask = self._make_source_mask(
+            hidden_states, encoder_hidden_states, encoder_attention_mask, past_key_values
         )
         for layer in self.layers:
             hidden_states = layer(
@@ -365,6 +366,27 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.final_norm(hidden_states),
             past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _make_source_mask(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        past_key_values: EncoderDecoderCache | None,
+    ) -> Any:
+        """Return what the cross-attentions want to know about the source."""
+        queries = hidden_states.reshape(len(encoder_hidden_states), -1, hidden_states.shape[-1])
+        if self.config.cross_attention == "bidirectional":
+            is_cached = past_key_values is not None and past_key_values.is_updated.get(0, False)
+            return split_source(
+                self.config, queries, encoder_hidden_states, attention_mask, not is_cached
+            )
+        return create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=queries,
+            attention_mask=attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
         )
 
 
