@@ -382,6 +382,14 @@ class GenRNNSeq2SeqForConditionalGeneration(GenRNNSeq2SeqPreTrainedModel, Genera
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # `generate` then leaves the cache to the decoder
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the embedding of the source, which is the target's too if they share one."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Set the embedding of the source, and of the target too if they share one."""
+        self.model.set_input_embeddings(value)
+
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Resize embedding and head to a new shared vocabulary, as `PreTrainedModel` does.
 

@@ -95,7 +95,7 @@ class GlobalAttention(nn.Module):
             scores = self.score(torch.tanh(queries[:, :, None] + memory.keys[:, None])).squeeze(-1)
         if memory.mask is not None:
             scores = scores.masked_fill(~memory.mask, torch.finfo(scores.dtype).min)
-        weights = F.softmax(scores, dim=-1, dtype=torch.float).to(scores.dtype)
+        weights = F.softmax(scores, dim=-1)
         context = torch.bmm(weights, memory.values)
         return context.view(rows, length, size), weights.view(rows, length, -1)
 
