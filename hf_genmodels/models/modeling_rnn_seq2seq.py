@@ -402,7 +402,7 @@ class GenRNNSeq2SeqForConditionalGeneration(GenRNNSeq2SeqPreTrainedModel, Genera
             )
         return super().resize_token_embeddings(*args, **kwargs)
 
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.Tensor:
         """Return labels (B, T) one place to the right, behind the start token."""
         return decoder_inputs_from_labels(labels, self.config)
 
