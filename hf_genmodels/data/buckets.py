@@ -16,7 +16,7 @@ from hf_genmodels.data.sampling import batch_loader, permutation
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.errors import UserError
 
-# Pairs that are sorted together; more give less padding, fewer give more varied batches.
+# Pairs that are sorted together: more give less padding, fewer give more varied batches.
 POOL = 1 << 17
 # Tell the order of the batches and the place of the first cut from the order of the pairs.
 _BATCH_STREAM = 2
@@ -90,8 +90,8 @@ def _cut(
     if len(widths) and widths.max() > max_tokens:
         raise UserError(
             f"The longest pair has {widths.max():,} tokens on one side, and a batch may hold "
-            f"{max_tokens:,}. Raise --max_tokens to at least that, or lower --max_source_tokens and "
-            "--max_target_tokens."
+            f"{max_tokens:,}. Raise --batch_tokens to at least that, or lower --max_source_length and "
+            "--max_target_length."
         )
     batches, start = [], 0
     budget = max_tokens if first_tokens is None else first_tokens

@@ -195,7 +195,7 @@ def test_evaluation_passes_once_over_all_pairs_the_longest_first(pairs, world_si
 
 
 def test_a_pair_longer_than_the_budget_is_refused():
-    with pytest.raises(UserError, match=r"has 50 tokens .* may hold 40. Raise --max_tokens"):
+    with pytest.raises(UserError, match=r"has 50 tokens .* may hold 40. Raise --batch_tokens"):
         plan_epoch(np.array([3, 50]), np.array([4, 4]), max_tokens=40, seed=0, epoch=0)
 
 

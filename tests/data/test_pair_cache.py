@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_genmodels.data import pair_cache as pair_cache_module
+from hf_genmodels.data import pair_writer
 from hf_genmodels.data.pair_cache import PairCache, PairCounts, build_pair_cache
 from hf_genmodels.data.pairs import Pair
 from hf_genmodels.errors import UserError
@@ -191,7 +191,7 @@ def test_a_full_disk_is_a_clear_error(byte_tokenizer, tmp_path, monkeypatch):
     def no_room(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pair_cache_module, "write_json", no_room)
+    monkeypatch.setattr(pair_writer, "write_json", no_room)
     tokenizer = byte_tokenizer()
     with pytest.raises(UserError, match=r"No space left.*HF_GENMODELS_CACHE"):
         build_pair_cache(MemoryPairs([("a", "b")]), tokenizer, tokenizer, tmp_path)
