@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.card import printable
+from hf_genmodels.hub.card_text import printable
 
 if TYPE_CHECKING:
     import torch

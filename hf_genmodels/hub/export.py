@@ -17,7 +17,7 @@ from hf_genmodels.auto import FAMILIES
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.errors import UserError, suggest
 from hf_genmodels.hub import verify
-from hf_genmodels.hub.card import LOSS_CURVE, CardData
+from hf_genmodels.hub.card import PICTURES, CardData
 from hf_genmodels.hub.folder import no_progress_bars, publish_folder
 from hf_genmodels.hub.loading import (
     is_checkpoint,
@@ -99,7 +99,7 @@ def _export_hub(
 ) -> ExportReport:
     card_folder = run_folder(source) if is_checkpoint(source) else source
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("README.md", LOSS_CURVE):
+    for name in ("README.md", *PICTURES):
         if (card_folder / name).is_file() and not is_checkpoint(source):
             (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(card_folder / name, out / name)

@@ -1,0 +1,118 @@
+"""What the cards of one kind of model have of their own: template, words and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+_LANGUAGE_MODEL_LIMITS = (
+    "A small language model writes text that resembles its training data and has no notion of truth: "
+    "names, numbers and facts in it are inventions. It repeats what the data say, prejudices included, "
+    "and may repeat passages word for word. It was not tuned to follow instructions or to be safe. "
+    "Do not let it decide about people, and have a person read what it writes before it is used."
+)
+_SEQ2SEQ_LIMITS = (
+    "A small model knows the words and the subjects of its training data and no others. What it makes of "
+    "a text may read well and still leave something out, add something or say the opposite; names, "
+    "numbers and negations suffer most. Other kinds of text, longer texts and other languages are "
+    "beyond it. It repeats what the data say, prejudices included. Do not let it decide about people, and "
+    "have a person who reads both sides check what it writes before it is used."
+)
+# What a model does, by the Hub's name of the task; the Hub files all other text-to-text models under
+# text-generation.
+_DOES = {"translation": "translates", "summarization": "summarises text"}
+_SEQ2SEQ_FACTS = {
+    "encoder_layers": "encoder layers",
+    "decoder_layers": "decoder layers",
+    "refinement_layers": "refinement layers",
+    "hidden_size": "width",
+    "d_model": "width",
+    "num_attention_heads": "heads",
+    "encoder_attention_heads": "heads",
+    "cell": "cell",
+    "attention": "attention",
+    "cross_attention": "cross-attention",
+}
+_SEQ2SEQ_SIZES = {
+    "max_position_embeddings": "longest text",
+    "vocab_size": "vocabulary",
+    "source_vocab_size": "source vocabulary",
+}
+
+
+@dataclass(frozen=True)
+class CardKind:
+    """What the cards of one kind of model have of their own.
+
+    Attributes:
+        template: File in `model_cards/templates`.
+        task: What the Hub calls what the model does, unless the card says so.
+        tags: Tags for the Hub.
+        limits: What such a model cannot do and should not be used for.
+        prompt: Text in the usage example, where the card has none.
+        describe: From the task, the source language and the target language to what a model is.
+        facts: From the configuration to facts about its shape.
+    """
+
+    template: str
+    task: str
+    tags: tuple[str, ...]
+    limits: str
+    prompt: str
+    describe: Callable[[str, str, str], str]
+    facts: Callable[[PreTrainedConfig], dict[str, Any]]
+
+
+def kind_of(config: PreTrainedConfig) -> CardKind:
+    """Return the kind of a model."""
+    return SEQ2SEQ if config.is_encoder_decoder else LANGUAGE_MODEL
+
+
+def _describe_seq2seq(task: str, source: str, target: str) -> str:
+    does = _DOES.get(task, "makes one text of another")
+    if source and target and source != target:
+        does += f" from `{source}` to `{target}`"
+    return f"A compact encoder-decoder that {does}"
+
+
+def _language_model_facts(config: PreTrainedConfig) -> dict[str, Any]:
+    return {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "context": f"{config.max_position_embeddings:,} tokens",
+        "vocabulary": f"{config.vocab_size:,} tokens",
+    }
+
+
+def _seq2seq_facts(config: PreTrainedConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    if not values.get("refinement_decoder"):
+        values.pop("refinement_layers", None)
+    facts = {label: values[name] for name, label in _SEQ2SEQ_FACTS.items() if values.get(name)}
+    sizes = {label: values[name] for name, label in _SEQ2SEQ_SIZES.items() if values.get(name)}
+    return facts | {label: f"{size:,} tokens" for label, size in sizes.items()}
+
+
+LANGUAGE_MODEL = CardKind(
+    template="language_model.md.j2",
+    task="text-generation",
+    tags=(),
+    limits=_LANGUAGE_MODEL_LIMITS,
+    prompt="Once upon a time",
+    describe=lambda *_: "A compact language model that continues a given text",
+    facts=_language_model_facts,
+)
+SEQ2SEQ = CardKind(
+    template="seq2seq.md.j2",
+    task="text-generation",
+    tags=("text2text-generation",),
+    limits=_SEQ2SEQ_LIMITS,
+    prompt="In the beginning",
+    describe=_describe_seq2seq,
+    facts=_seq2seq_facts,
+)
