@@ -58,11 +58,12 @@ def plan_epoch(
     """
     order = permutation(seed, epoch, len(source_lengths)).numpy()
     drawn = mix_seed(seed, epoch, _CUT_STREAM)
+    first_tokens = max_tokens - drawn % max(max_tokens // 2, 1)
     batches: list[np.ndarray] = []
     for start in range(0, len(order), pool):
         chosen = order[start : start + pool]
         chosen = chosen[_by_length(source_lengths[chosen], target_lengths[chosen], drawn % 2)]
-        batches += _cut(chosen, source_lengths, target_lengths, max_tokens, drawn % max_tokens)
+        batches += _cut(chosen, source_lengths, target_lengths, max_tokens, first_tokens)
     batches = _multiple(batches, world_size)
     mixed = permutation(mix_seed(seed, _BATCH_STREAM), epoch, len(batches)).tolist()
     return [batches[place] for place in mixed]

@@ -11,7 +11,7 @@ from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
-from hf_genmodels.data import text_files
+from hf_genmodels.data import parallel_files, text_files
 from hf_genmodels.data.columns import field, root, without_surrogates
 from hf_genmodels.data.hub_datasets import HubDataset
 from hf_genmodels.data.openings import split_opening
@@ -135,7 +135,8 @@ class PairSource:
         """
         self.check()
         if self._in_parallel:
-            yield from self._parallel_pairs()
+            for source, target in parallel_files.lines(*self._parallel()):
+                yield Pair(source.strip(), target.strip())
         elif self.files:
             for file in self._tables():
                 columns = self._file_columns(file)
@@ -214,24 +215,7 @@ class PairSource:
                 raise UserError(
                     f"{name}={value!r} was given, but parallel text files have no columns. Leave it out."
                 )
-        sources, targets = self._parallel()
-        if len(sources) != len(targets):
-            raise UserError(
-                f"There are {len(sources)} source files and {len(targets)} target files. Give as many "
-                "of one as of the other, in the same order."
-            )
-        for source, target in zip(sources, targets, strict=True):
-            if source.resolve() == target.resolve():
-                raise UserError(f"The file '{source}' was given for both sides. Give two files.")
-            for file in (source, target):
-                _check_text(file)
-            counts = text_files.count_lines(source), text_files.count_lines(target)
-            if counts[0] != counts[1]:
-                raise UserError(
-                    f"The files do not belong together line by line: '{source}' has {counts[0]:,} "
-                    f"lines and '{target}' has {counts[1]:,}. Line i of one must be the translation of "
-                    "line i of the other; an empty line keeps the place of a missing one."
-                )
+        parallel_files.check(*self._parallel())
 
     def _parallel(self) -> tuple[list[Path], list[Path]]:
         for given, other in (("source", "target"), ("target", "source")):
@@ -299,12 +283,6 @@ class PairSource:
         whole = (json.dumps(row, ensure_ascii=False, default=str) for row in sample)
         return text / max(sum(len(row.encode("utf-8", "replace")) for row in whole), 1)
 
-    def _parallel_pairs(self) -> Iterator[Pair]:
-        for source, target in zip(*self._parallel(), strict=True):
-            lines = zip(text_files.text_lines(source), text_files.text_lines(target), strict=True)
-            for source_line, target_line in lines:
-                yield Pair(source_line.strip(), target_line.strip())
-
     def _row_pairs(
         self, rows: Iterable[Mapping[str, Any]], columns: PairColumns, where: str
     ) -> Iterator[Pair]:
@@ -316,15 +294,6 @@ class PairSource:
             group = _words(row, columns.group) if columns.group else ""
             others = {path: _words(row, path) for path in columns.others}
             yield Pair(texts[0], texts[1], group, others)
-
-
-def _check_text(file: Path) -> None:
-    if (file_format := text_files.common_format([file])) != "text":
-        raise UserError(
-            f"Parallel files are plain text, and '{file}' is {file_format}. Give tables with "
-            "--train_file."
-        )
-    text_files.check_file(file, "text")
 
 
 def _text(row: Mapping[str, Any], path: str, place: str) -> str:

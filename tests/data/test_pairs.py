@@ -5,7 +5,10 @@ import json
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hf_genmodels.data import text_files
 from hf_genmodels.data.openings import split_opening
 from hf_genmodels.data.pairs import Pair, PairSource
 from hf_genmodels.errors import UserError
@@ -192,6 +195,16 @@ def test_different_numbers_of_lines_are_refused_with_both_counts(tmp_path):
     files = write_parallel(tmp_path, "a\nb\nc\n", "a\n\nb\nc")
     with pytest.raises(UserError, match=r"a\.en\.txt' has 3 lines and .*a\.es\.txt' has 4"):
         PairSource(**files).check()
+
+
+@settings(deadline=None)
+@given(content=st.text(alphabet="a\n\r\u2028\x85 ", max_size=20), chunk=st.integers(1, 4))
+def test_lines_are_counted_as_they_are_read(content, chunk, tmp_path_factory):
+    file = tmp_path_factory.mktemp("lines") / "a.txt"
+    file.write_bytes(content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "_CHUNK_BYTES", chunk)
+        assert text_files.count_lines(file) == len(list(text_files.text_lines(file)))
 
 
 def test_pairs_that_are_all_empty_are_refused(tmp_path):
