@@ -80,6 +80,8 @@ class GenSeq2SeqConfig(PreTrainedConfig):
             `initializer_range`.
         tie_word_embeddings: Whether the head shares the target's token embedding (Press and Wolf
             2017, arXiv:1608.05859).
+        head_bias: Whether the head has a bias, as checkpoints of Marian have. The loss is then
+            computed from all logits at once.
         use_cache: Whether the model returns keys and values for faster generation.
         bos_token_id: Id of the token that begins a text.
         eos_token_id: Id of the token that ends sources and targets.
@@ -139,6 +141,7 @@ class GenSeq2SeqConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     embedding_init_range: float | None = None
     tie_word_embeddings: bool = True
+    head_bias: bool = False
     use_cache: bool = True
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
