@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def draw_attention(
     """Draw how much each token of a result looked at each token of its source.
 
     The picture grows with the texts. Characters that no font of this machine has are shown as code
-    points, such as `U+5E8A`, and a warning says so once.
+    points, such as `U+5E8A`, and a warning says so once for each script.
 
     Args:
         path: The PNG file; its folder is made if it does not exist.
@@ -60,15 +61,8 @@ def draw_attention(
     require_extra("matplotlib", "plots")
     matrix = _matrix(weights, len(source_tokens), len(target_tokens), layer)
     families, missing = _fonts(frozenset("".join([*source_tokens, *target_tokens, title or ""])))
-    if missing:
-        shown = "".join(sorted(missing)[:20])
-        logger.warning(
-            "No font of this machine has %d of the characters in %s: %s. They are shown as code points; "
-            "install a font that has them, such as Noto Sans CJK, and draw again.",
-            len(missing),
-            Path(path).name,
-            shown,
-        )
+    for script in sorted({unicodedata.name(c, "unnamed").split()[0] for c in missing}):
+        _report_missing(script)
     figure = _draw(
         matrix,
         [_label(token, missing) for token in source_tokens],
@@ -105,6 +99,16 @@ def token_labels(tokenizer: PreTrainedTokenizerFast, ids: Iterable[int]) -> list
             text = decoder.decode(bytes(byte_of[character] for character in piece))
         labels.append(printable((text.strip(" ") or text).encode()) if text else _PENDING)
     return labels
+
+
+@functools.cache
+def _report_missing(script: str) -> None:
+    """Warn, once for each script."""
+    logger.warning(
+        "No font of this machine has all %s characters of an attention map; they are shown as code "
+        "points, such as U+5E8A. Install a font that has them, such as Noto Sans CJK, and draw again.",
+        script,
+    )
 
 
 def _matrix(weights: Any, num_sources: int, num_targets: int, layer: int) -> Any:
