@@ -15,7 +15,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import (
+    Cache,
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationMixin,
+    MarianMTModel,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -32,6 +39,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention import CrossAttention, SelfAttention
 from .bidirectional_attention import BidirectionalCrossAttention, SourceHalves, split_source
 from .configuration_seq2seq import GenSeq2SeqConfig
+from .convert_marian import fields_from_marian, weights_from_marian
 from .growing_cache import make_growing
 from .inference import Int8Mixin
 from .layers import (
@@ -170,6 +178,66 @@ class GenSeq2SeqPreTrainedModel(Int8Mixin, PreTrainedModel):
             init.copy_(module.table, module.make_table())
         elif module is self.get_input_embeddings() and config.embedding_init_range is not None:
             init.normal_(module.weight, mean=0.0, std=config.embedding_init_range)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Resize the target's vocabulary, which is also the source's if they share one.
+
+        Args:
+            new_num_tokens: New size of the vocabulary. `None`: as it is.
+            pad_to_multiple_of: Round the size up to a multiple of this.
+            mean_resizing: Draw new rows from the normal distribution of the old ones, instead of
+                from the initial distribution.
+
+        Returns:
+            The embedding of the target's tokens.
+        """
+        if self.config.shares_vocabulary:
+            return super().resize_token_embeddings(
+                new_num_tokens, pad_to_multiple_of, mean_resizing
+            )
+        decoder, head = self.base_model.decoder, self.get_output_embeddings()
+        table = self._get_resized_embeddings(
+            decoder.embed_tokens, new_num_tokens, pad_to_multiple_of, mean_resizing
+        )
+        decoder.embed_tokens = table.requires_grad_(decoder.embed_tokens.weight.requires_grad)
+        if head is not None:
+            resized = self._get_resized_lm_head(
+                head, table.num_embeddings, mean_resizing=mean_resizing
+            )
+            self.set_output_embeddings(resized.requires_grad_(head.weight.requires_grad))
+        self.config.vocab_size = table.num_embeddings
+        self.tie_weights()
+        return table
+
+    def resize_source_embeddings(
+        self, new_num_tokens: int, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Resize the vocabulary that the source has to itself.
+
+        Args:
+            new_num_tokens: New size of the vocabulary.
+            mean_resizing: See [`resize_token_embeddings`].
+
+        Returns:
+            The embedding of the source's tokens.
+
+        Raises:
+            ValueError: If source and target share one vocabulary.
+        """
+        if self.config.shares_vocabulary:
+            raise ValueError(
+                "Source and target share one vocabulary: call resize_token_embeddings instead."
+            )
+        old = self.get_input_embeddings()
+        table = self._get_resized_embeddings(old, new_num_tokens, mean_resizing=mean_resizing)
+        self.set_input_embeddings(table.requires_grad_(old.weight.requires_grad))
+        self.config.source_vocab_size = new_num_tokens
+        return table
 
 
 class GenSeq2SeqStack(GenSeq2SeqPreTrainedModel):
@@ -418,7 +486,7 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
         return dict(self._tied_weights_keys or {})
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the embedding of the source's tokens."""
+        """Return the embedding of the source's tokens, which is the target's if they share one."""
         return self.embed_tokens if self.config.shares_vocabulary else self.encoder.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -486,10 +554,42 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
     def __init__(self, config: GenSeq2SeqConfig):
         super().__init__(config)
         self.model = GenSeq2SeqModel(config)
-        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=config.head_bias)
         table = "embed_tokens" if config.shares_vocabulary else "decoder.embed_tokens"
         self._tied_weights_keys = {"lm_head.weight": f"model.{table}.weight"}
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of the source's tokens, which is the target's if they share one."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding of the source's tokens, and the target's if they share one."""
+        self.model.set_input_embeddings(value)
+
+    @classmethod
+    def from_marian(cls, dir_or_id: str, **kwargs: Any) -> "GenSeq2SeqForConditionalGeneration":
+        """Load any Marian checkpoint of transformers into this model.
+
+        Args:
+            dir_or_id: Folder or hub id of a checkpoint that `MarianMTModel` loads.
+            **kwargs: Passed to `MarianMTModel.from_pretrained`.
+
+        Returns:
+            The model in eval mode, with the checkpoint's generation settings.
+
+        Raises:
+            ValueError: If encoder and decoder of the checkpoint differ in more than their depth.
+        """
+        source = MarianMTModel.from_pretrained(dir_or_id, **kwargs)
+        fields = fields_from_marian(source.config, bool(source.final_logits_bias.any()))
+        fields["attn_implementation"] = source.config._attn_implementation
+        config = cls.config_class(**fields, dtype=source.dtype)
+        model = cls(config).to(source.dtype)
+        model.load_state_dict(weights_from_marian(source.state_dict(), config))
+        model.tie_weights()
+        model.generation_config = source.generation_config
+        return model.eval()
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.Tensor:
         """Return labels (B, T) one place to the right, behind the start token."""
@@ -510,7 +610,6 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
-        label_smoothing: float | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
@@ -535,14 +634,16 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
                 0: all. With labels, all are returned.
             return_logits: Whether logits are wanted beside the loss. `None`: not while training,
                 where the loss is computed in chunks that never hold all logits at once.
-            label_smoothing: Smoothing of this loss. `None`: as configured.
             num_items_in_batch: Number of tokens that the summed loss is divided by. `None`: those
                 that count here.
-            **kwargs: Passed to the attention implementation.
+            **kwargs: `label_smoothing` of this loss, if not as configured, and arguments of the
+                attention implementation.
 
         Returns:
             The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions.
         """
+        # Not a parameter: the Trainer takes every one that is called label... for a label.
+        label_smoothing = kwargs.pop("label_smoothing", None)
         if labels is not None:
             use_cache = bool(use_cache)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
