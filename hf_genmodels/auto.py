@@ -50,6 +50,24 @@ FAMILIES: dict[str, Family] = {
         },
         task="text-generation",
     ),
+    "gen_seq2seq": Family(
+        config="configuration_seq2seq.GenSeq2SeqConfig",
+        models={
+            "AutoModel": "modeling_seq2seq.GenSeq2SeqModel",
+            "AutoModelForSeq2SeqLM": "modeling_seq2seq.GenSeq2SeqForConditionalGeneration",
+        },
+        task="text-to-text",
+    ),
+    "gen_rnn_seq2seq": Family(
+        config="configuration_rnn_seq2seq.GenRNNSeq2SeqConfig",
+        models={
+            "AutoModel": "modeling_rnn_seq2seq.GenRNNSeq2SeqModel",
+            "AutoModelForSeq2SeqLM": (
+                "modeling_rnn_seq2seq.GenRNNSeq2SeqForConditionalGeneration"
+            ),
+        },
+        task="text-to-text",
+    ),
 }
 
 

@@ -76,7 +76,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
                 part = model(**batch, use_cache=False, num_items_in_batch=max(tokens, 1)).loss
                 run.accelerator.backward(part * run.accelerator.num_processes)
             loss_sum += part.detach()
-        loss = run.agree(loss_sum)
+        loss = run.agree({"loss": loss_sum})["loss"]
         grad_norm = run.clip_gradients(
             model, config.optim.max_grad_norm, config.optim.max_grad_value
         )

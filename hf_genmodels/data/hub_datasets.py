@@ -12,6 +12,7 @@ from hf_genmodels.data.columns import root
 from hf_genmodels.errors import UserError, require_extra
 
 _SAMPLE_ROWS = 100
+_VALIDATION_SPLITS = ("validation", "valid", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,19 @@ def _dataset_errors(name: str) -> Iterator[None]:
             "Check --dataset_name, --dataset_config_name and the split; files on this machine are "
             "given with --train_file."
         ) from error
+
+
+def validation_split(name: str, config_name: str | None) -> str | None:
+    """Return the name of the split that a dataset keeps for validation, if there is one.
+
+    Args:
+        name: Name of the dataset.
+        config_name: Name of its configuration, if it has several.
+
+    Raises:
+        UserError: If there is no such dataset or configuration.
+    """
+    datasets = require_extra("datasets", "train")
+    with _dataset_errors(name):
+        splits = datasets.get_dataset_split_names(name, config_name)
+    return next((split for split in _VALIDATION_SPLITS if split in splits), None)

@@ -11,6 +11,7 @@ import torch
 
 from hf_genmodels.config.run import TextDataConfig
 from hf_genmodels.data.cache import TokenCache, build_token_cache
+from hf_genmodels.data.hub_datasets import validation_split
 from hf_genmodels.data.packing import IGNORED, PackedWindows
 from hf_genmodels.data.sampling import PositionSampler, train_loader
 from hf_genmodels.data.sources import TextSource
@@ -20,7 +21,6 @@ from hf_genmodels.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VALIDATION_SPLITS = ("validation", "valid", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def text_sources(config: TextDataConfig) -> tuple[TextSource, TextSource | None]
             **shared,
         )
         train.check()
-        split = _validation_split(config.dataset_name, config.dataset_config_name)
+        split = validation_split(config.dataset_name, config.dataset_config_name)
         validation = None
         if split is not None:
             validation = TextSource(
@@ -242,13 +242,6 @@ def _name_of(source: TextSource) -> str:
     if not source.dataset_name:
         return ", ".join(Path(name).name for name in source.files)
     return f"{source.dataset_name} ({source.split})"
-
-
-def _validation_split(name: str, config_name: str | None) -> str | None:
-    from datasets import get_dataset_split_names
-
-    splits = get_dataset_split_names(name, config_name)
-    return next((split for split in VALIDATION_SPLITS if split in splits), None)
 
 
 def _hold_out(cache: TokenCache, fraction: float, block_size: int) -> tuple[TokenCache, TokenCache]:

@@ -183,6 +183,32 @@ def newest_checkpoint(run: Run) -> Path | None:
     return found
 
 
+def mean_of_checkpoints(model: nn.Module, checkpoints: Path, count: int) -> EMA:
+    """Return the plain mean of the weights of the newest checkpoints (Vaswani et al. 2017, section 6).
+
+    Args:
+        model: The model itself, not wrapped for distributed training.
+        checkpoints: Folder of the checkpoints, all of them complete.
+        count: How many of them, at most.
+
+    Returns:
+        An average that is applied to the model as an EMA is; its `num_updates` is the number of
+        checkpoints in it.
+    """
+    folders = _saved(checkpoints)[-count:]
+    mean: dict[str, torch.Tensor] = {}
+    for number, folder in enumerate(folders):
+        for name, tensor in load_file(folder / "model.safetensors").items():
+            if number == 0:
+                mean[name] = tensor.float() if tensor.is_floating_point() else tensor
+            elif tensor.is_floating_point():
+                mean[name].lerp_(tensor.float(), 1 / (number + 1))
+    average = EMA(model, decay=0.0)
+    average.set_to(mean)
+    average.num_updates = len(folders)
+    return average
+
+
 def check_manifest(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint, or `None` if every file is whole."""
     try:

@@ -102,6 +102,14 @@ class EMA:
         self.num_updates = int(state[_COUNT])
         _copy({name: state[_PREFIX + name] for name in self._shadow}, self._shadow)
 
+    def set_to(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace the averages.
+
+        Args:
+            weights: A tensor for each name that is averaged; others are left out.
+        """
+        _copy({name: weights[name] for name in self._shadow}, self._shadow)
+
     def _pairs(self, model: nn.Module) -> dict[str, Tensor]:
         followed = _followed(model)
         if followed.keys() != self._shadow.keys():

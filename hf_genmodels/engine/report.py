@@ -231,6 +231,33 @@ def write_samples(
     return path
 
 
+def write_translations(
+    report_dir: str | os.PathLike[str], step: int, translations: Sequence[Mapping[str, str]]
+) -> Path:
+    """Append translations beside their references to ``translations.md``.
+
+    Args:
+        report_dir: The run's report folder; made if it does not exist.
+        step: Optimiser steps done.
+        translations: ``source``, ``reference`` and ``output`` of each.
+
+    Returns:
+        The file.
+    """
+    path = Path(report_dir) / "translations.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [] if path.is_file() else ["# Translations during training\n"]
+    parts.append(f"\n## Step {step:,}\n\n| source | reference | translation |\n|---|---|---|\n")
+    for pair in translations:
+        cells = (
+            _escape(pair[name]).replace("\n", "<br>") for name in ("source", "reference", "output")
+        )
+        parts.append(f"| {' | '.join(cells)} |\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(parts))
+    return path
+
+
 def _escape(text: str) -> str:
     """Escape what Markdown or HTML would read as markup, and control characters."""
     shown = "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}"

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,15 @@ class Run:
             tensor = self.accelerator.reduce(tensor, reduction="sum")
         return tensor.tolist()
 
-    def agree(self, loss: torch.Tensor) -> float:
-        """Return a loss summed over all ranks; on the way they agree whether one must stop."""
+    def agree(self, losses: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Return losses summed over all ranks; on the way they agree whether one must stop."""
         if self._asked is None and time.monotonic() - self._started > self._limit:
             self._asked = f"--max_time {self.config.max_time} is over"
         reason = self._asked
-        total, asked = self.sum_over_ranks(loss, float(reason is not None))
+        *totals, asked = self.sum_over_ranks(*losses.values(), float(reason is not None))
         if asked:
             self.stop_reason = reason or "another process was asked to stop"
-        return total
+        return dict(zip(losses, totals, strict=True))
 
     def broadcast(self, value: Any) -> Any:
         """Return the main rank's object on every rank."""

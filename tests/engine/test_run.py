@@ -38,7 +38,7 @@ def test_the_first_signal_stops_after_the_step(number: signal.Signals, make_run)
     run.handle_signals()
     os.kill(os.getpid(), number)
     assert run.stop_reason is None
-    assert run.agree(torch.tensor(2.0)) == 2.0
+    assert run.agree({"loss": torch.tensor(2.0)}) == {"loss": 2.0}
     assert run.stop_reason == f"{number.name} was received"
 
 
@@ -63,10 +63,10 @@ def test_signals_act_as_before_when_the_run_is_closed(make_run):
 
 def test_the_time_limit_stops_the_run(make_run):
     run = make_run(max_time="0s")
-    run.agree(torch.tensor(1.0))
+    run.agree({"loss": torch.tensor(1.0)})
     assert run.stop_reason == "--max_time 0s is over"
     other = make_run(max_time="1h")
-    other.agree(torch.tensor(1.0))
+    other.agree({"loss": torch.tensor(1.0)})
     assert other.stop_reason is None
 
 

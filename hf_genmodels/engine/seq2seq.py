@@ -1,0 +1,362 @@
+"""The steps around the loop of a sequence-to-sequence model: checking, building, describing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from hf_genmodels.auto import FAMILIES, resolve
+from hf_genmodels.config.seq2seq import TrainSeq2SeqConfig
+from hf_genmodels.data.pairs import PairSource
+from hf_genmodels.data.seq2seq import PairBatches, PairData, Tokenizers, pair_sources
+from hf_genmodels.engine.adapting import adapt_model
+from hf_genmodels.engine.checkpoint import MODEL_CONFIG
+from hf_genmodels.engine.dry_run import describe_dry_run
+from hf_genmodels.engine.estimate import estimate_memory, format_count
+from hf_genmodels.engine.run import Run, check_run
+from hf_genmodels.errors import UserError, require_extra
+from hf_genmodels.hub.folder import TARGET_TOKENIZER
+from hf_genmodels.hub.loading import load_model, load_tokenizer
+from hf_genmodels.models.configuration_seq2seq import GenSeq2SeqConfig
+from hf_genmodels.models.modeling_rnn_seq2seq import GenRNNSeq2SeqForConditionalGeneration
+from hf_genmodels.models.modeling_seq2seq import GenSeq2SeqForConditionalGeneration
+from hf_genmodels.tokenization.bpe import train_bpe
+from hf_genmodels.tokenization.pairs import for_pairs
+from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
+from hf_genmodels.tokenization.saving import save_tokenizer
+
+logger = logging.getLogger("hf_genmodels")
+MODEL_TYPES = ("gen_seq2seq", "gen_rnn_seq2seq")
+TASK = "SEQ_2_SEQ_LM"
+PROBE_LENGTH = 32
+
+
+def check_inputs(config: TrainSeq2SeqConfig) -> None:
+    """Look at the data, the folders and the optional libraries before any work is begun.
+
+    Raises:
+        UserError: With what cannot work.
+    """
+    check_run(config)
+    if config.lora.r:
+        require_extra("peft", "lora")
+    if config.translate.num_pairs:
+        require_extra("sacrebleu", "metrics")
+    pair_sources(config)
+
+
+def build_tokenizers(
+    config: TrainSeq2SeqConfig, output_dir: Path, *, show_progress: bool
+) -> Tokenizers:
+    """Load the tokenizers that the user named or the model has, or train them on the pairs.
+
+    What is trained here is kept in the output folder, where a resumed run and the other processes
+    find it.
+
+    Raises:
+        UserError: If there is no such tokenizer.
+    """
+    if (output_dir / "tokenizer.json").is_file():
+        return _load_both(output_dir)
+    given = given_tokenizers(config)
+    if given is None:
+        given = _train_tokenizers(config, show_progress=show_progress)
+    longest = max(config.max_source_length, config.max_target_length)
+    source = for_pairs(given.source, longest)
+    target = for_pairs(given.target, longest) if given.separate is not None else source
+    if target is not source:
+        save_tokenizer(target, output_dir / TARGET_TOKENIZER)
+    save_tokenizer(source, output_dir)
+    return Tokenizers(source, target)
+
+
+def given_tokenizers(config: TrainSeq2SeqConfig) -> Tokenizers | None:
+    """Return the tokenizers that the user named or the model has; `None` if they are to be trained.
+
+    Raises:
+        UserError: If there is no such tokenizer.
+    """
+    start = config.model_name_or_path or config.decoder_from or config.encoder_from
+    name = config.tokenizer_name or start
+    if not name:
+        return None
+    if config.target_tokenizer_name:
+        return Tokenizers(_load_one(name), _load_one(config.target_tokenizer_name))
+    if Path(name).is_dir():
+        return _load_both(Path(name))
+    tokenizer = _load_one(name)
+    return Tokenizers(tokenizer, tokenizer)
+
+
+def build_model(
+    config: TrainSeq2SeqConfig, tokenizers: Tokenizers, checkpoint: Path | None
+) -> PreTrainedModel:
+    """Make a new model, or load the one to fine-tune; freeze and adapt as asked for.
+
+    Args:
+        config: The run's options.
+        tokenizers: The model's tokenizers.
+        checkpoint: Checkpoint whose weights will replace those of a pretrained model, which then
+            need not be there any more.
+
+    Raises:
+        UserError: If model, tokenizers and lengths do not fit together.
+    """
+    if checkpoint is not None and config.model_name_or_path:
+        model = _empty_model(checkpoint / MODEL_CONFIG)
+    else:
+        model = new_or_pretrained_model(config, tokenizers, warm_start=checkpoint is None)
+    _check_fit(config, model.config, tokenizers)
+    return adapt_model(config, model, task_type=TASK)
+
+
+def new_or_pretrained_model(
+    config: TrainSeq2SeqConfig, tokenizers: Tokenizers | None, *, warm_start: bool = True
+) -> PreTrainedModel:
+    """Return the model to fine-tune, or a new one.
+
+    Args:
+        config: The run's options.
+        tokenizers: Tokenizers of a new model. `None`: of the size that they would be trained to.
+        warm_start: Whether a new model takes the weights of language models over, if asked for.
+    """
+    if config.model_name_or_path:
+        model = _load_pretrained(config.model_name_or_path)
+        model.config.label_smoothing = config.loss.label_smoothing
+        return model
+    if tokenizers is None:
+        size = config.tokenizer_vocab_size
+        fields: dict[str, Any] = {
+            "vocab_size": size,
+            "source_vocab_size": size if config.trains_separate_tokenizers else None,
+        }
+    else:
+        target, separate = tokenizers.target, tokenizers.separate is not None
+        fields = {
+            "vocab_size": len(target),
+            "source_vocab_size": len(tokenizers.source) if separate else None,
+            "bos_token_id": target.bos_token_id,
+            "eos_token_id": target.eos_token_id,
+            "pad_token_id": target.pad_token_id,
+            "decoder_start_token_id": _start_of(target),
+        }
+    model_config = config.new_model_config(**fields)
+    if not isinstance(model_config, GenSeq2SeqConfig):
+        return GenRNNSeq2SeqForConditionalGeneration(model_config)
+    model = GenSeq2SeqForConditionalGeneration(model_config)
+    if warm_start:
+        _warm_start(config, model)
+    return model
+
+
+def identity_of(
+    config: TrainSeq2SeqConfig, model: PreTrainedModel, tokenizers: Tokenizers, data: PairData
+) -> dict[str, Any]:
+    """Return what must stay the same when a run goes on, JSON-able."""
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    own = {field.name for field in dataclasses.fields(type(model.config))} - inherited
+    options = {
+        f"{section}.{key}": value
+        for section in ("optim", "lora", "loss")
+        for key, value in dataclasses.asdict(getattr(config, section)).items()
+    }
+    return {
+        **{
+            name: getattr(config, name)
+            for name in (
+                "model_name_or_path",
+                "tokenizer_name",
+                "decoder_from",
+                "encoder_from",
+                "seed",
+                "batch_tokens",
+                "ema_decay",
+                "freeze",
+            )
+        },
+        "batches in a step": config.batches_per_step,
+        "data": _digest(data.fingerprint),
+        "source tokenizer": _digest(tokenizers.source.backend_tokenizer.to_str()),
+        "target tokenizer": _digest(tokenizers.target.backend_tokenizer.to_str()),
+        **{f"model.{name}": getattr(model.config, name) for name in sorted(own)},
+        **options,
+    }
+
+
+def describe(run: Run, config: TrainSeq2SeqConfig, model: PreTrainedModel, data: PairData) -> None:
+    """Say what is going to be trained on what."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    source_size = model.config.source_vocab_size
+    logger.info(
+        "model: %s parameters%s, vocabulary %s%s, precision %s",
+        format_count(total),
+        "" if trained == total else f" ({format_count(trained)} trained)",
+        f"{model.config.vocab_size:,}",
+        f" and {source_size:,} of the sources" if source_size else "",
+        run.accelerator.mixed_precision,
+    )
+    logger.info("data: %s; %s to validate on", data.train.counts, f"{len(data.validation):,}")
+    logger.info(
+        "%d steps of up to %s tokens on %d process%s, into %s%s",
+        config.max_steps,
+        f"{config.batch_tokens * config.batches_per_step:,}",
+        run.accelerator.num_processes,
+        "es" if run.accelerator.num_processes > 1 else "",
+        run.output_dir,
+        f"; going on after step {run.state.step}" if run.state.step else "",
+    )
+
+
+def training_batches(
+    run: Run,
+    config: TrainSeq2SeqConfig,
+    data: PairData,
+    tokenizers: Tokenizers,
+    position: dict[str, int] | None,
+) -> PairBatches:
+    """Return this rank's batches from where the run stands."""
+    return PairBatches(
+        config,
+        data.train,
+        pad_token_id=int(tokenizers.source.pad_token_id),
+        seed=config.seed,
+        rank=run.accelerator.process_index,
+        world_size=run.accelerator.num_processes,
+        accumulation=config.gradient_accumulation_steps,
+        start=position,
+        num_workers=config.num_workers,
+    )
+
+
+def dry_run(config: TrainSeq2SeqConfig) -> str:
+    """Say what a run would be; see `describe_dry_run`. Neither tokenizers nor pairs are made."""
+    model = new_or_pretrained_model(config, given_tokenizers(config))
+    model = adapt_model(config, model, task_type=TASK).train()
+    rows = max(1, config.batch_tokens // PROBE_LENGTH)
+
+    def inputs(ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"input_ids": ids, "decoder_input_ids": ids}
+
+    memory = estimate_memory(
+        model,
+        config.optim.name,
+        rows,
+        PROBE_LENGTH,
+        ema=config.ema_decay is not None,
+        inputs=inputs,
+    )
+
+    def random_batch() -> dict[str, torch.Tensor]:
+        ids = torch.randint(259, (rows, PROBE_LENGTH))
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+    return describe_dry_run(config, model, config.optim, random_batch, memory)
+
+
+def _train_tokenizers(config: TrainSeq2SeqConfig, *, show_progress: bool) -> Tokenizers:
+    source, _ = pair_sources(config)
+    logger.info("training a tokenizer of %d tokens", config.tokenizer_vocab_size)
+
+    def train(sides: tuple[str, ...]) -> PreTrainedTokenizerFast:
+        return train_bpe(
+            _texts(source, sides),
+            vocab_size=config.tokenizer_vocab_size,
+            show_progress=show_progress,
+        )
+
+    if config.separate_vocabularies:
+        return Tokenizers(train(("source",)), train(("target",)))
+    joint = train(("source", "target"))
+    return Tokenizers(joint, joint)
+
+
+def _texts(source: PairSource, sides: tuple[str, ...]) -> Any:
+    for pair in source.pairs():
+        for side in sides:
+            yield getattr(pair, side)
+
+
+def _load_both(folder: Path) -> Tokenizers:
+    source = load_local_tokenizer(folder)
+    has_target = (folder / TARGET_TOKENIZER / "tokenizer.json").is_file()
+    target = load_local_tokenizer(folder / TARGET_TOKENIZER) if has_target else source
+    return Tokenizers(source, target)
+
+
+def _load_one(name: str) -> PreTrainedTokenizerFast:
+    tokenizer: PreTrainedTokenizerFast = (
+        load_local_tokenizer(name) if Path(name).is_dir() else load_tokenizer(name)
+    )
+    return tokenizer
+
+
+def _start_of(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the token from which the decoder starts."""
+    start = tokenizer.bos_token_id
+    return int(tokenizer.eos_token_id if start is None else start)
+
+
+def _empty_model(config_file: Path) -> PreTrainedModel:
+    """Return a model with the configuration of a checkpoint."""
+    model_type = PreTrainedConfig.get_config_dict(str(config_file))[0]["model_type"]
+    family = FAMILIES[model_type]
+    config: Any = resolve(family.config)
+    model: Any = resolve(family.models["AutoModelForSeq2SeqLM"])
+    return model(config.from_json_file(str(config_file)))
+
+
+def _load_pretrained(name: str) -> PreTrainedModel:
+    model = load_model(name)
+    if model.config.model_type not in MODEL_TYPES:
+        raise UserError(
+            f"--model_name_or_path {name} is a {model.config.model_type!r} model. This command "
+            f"trains {' and '.join(map(repr, MODEL_TYPES))} models."
+        )
+    return model
+
+
+def _warm_start(config: TrainSeq2SeqConfig, model: Any) -> None:
+    """Take weights of trained language models over, as the user asked for."""
+    try:
+        if config.decoder_from is not None:
+            model.load_decoder(load_model(config.decoder_from))
+        if config.encoder_from is not None:
+            model.load_encoder(load_model(config.encoder_from))
+    except ValueError as error:
+        raise UserError(f"The trained weights do not fit: {error}") from error
+
+
+def _check_fit(
+    config: TrainSeq2SeqConfig, model_config: PreTrainedConfig, tokenizers: Tokenizers
+) -> None:
+    """Check that every token is in the vocabulary and every pair within the positions."""
+    source_size = model_config.source_vocab_size or model_config.vocab_size
+    for side, tokenizer, size in (
+        ("sources", tokenizers.source, source_size),
+        ("targets", tokenizers.target, model_config.vocab_size),
+    ):
+        num_ids = max(tokenizer.get_vocab().values()) + 1
+        if num_ids > size:
+            raise UserError(
+                f"The tokenizer of the {side} has {num_ids:,} tokens, but the model's vocabulary only "
+                f"{size:,}. Use the model's own tokenizer: leave out --tokenizer_name."
+            )
+    if model_config.model_type != GenSeq2SeqConfig.model_type:
+        return
+    for name in ("max_source_length", "max_target_length"):
+        if getattr(config, name) > model_config.max_position_embeddings:
+            raise UserError(
+                f"--{name} {getattr(config, name)} is longer than the model's "
+                f"{model_config.max_position_embeddings} positions."
+            )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
