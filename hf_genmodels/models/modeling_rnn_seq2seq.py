@@ -421,7 +421,6 @@ class GenRNNSeq2SeqForConditionalGeneration(GenRNNSeq2SeqPreTrainedModel, Genera
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
-        label_smoothing: float | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Compute logits, and the loss if labels are given.
@@ -443,15 +442,17 @@ class GenRNNSeq2SeqForConditionalGeneration(GenRNNSeq2SeqPreTrainedModel, Genera
                 0: all. Beside labels, all are returned.
             return_logits: Whether logits are wanted beside the loss. `None`: not while training,
                 where the loss is computed in chunks that never hold all logits at once.
-            label_smoothing: Instead of the configuration's; 0.0 gives the plain cross-entropy.
             **kwargs: `num_items_in_batch` (the loss is then the sum divided by it, else the mean),
-                `output_hidden_states`, `output_attentions`.
+                `label_smoothing` instead of the configuration's (0.0 gives the plain
+                cross-entropy), `output_hidden_states`, `output_attentions`.
 
         Returns:
             The loss, the logits (B, T, V) if wanted, the cache, hidden states and cross-attentions
             (one tensor (B, 1, T, S)).
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        # Not a parameter: the Trainer takes every one that is called label... for a label.
+        label_smoothing = kwargs.pop("label_smoothing", None)
         if labels is not None:
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
