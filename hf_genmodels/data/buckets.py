@@ -18,6 +18,9 @@ from hf_genmodels.errors import UserError
 
 # Pairs that are sorted together: more give less padding, fewer give more varied batches.
 POOL = 1 << 17
+# Widths in tokens of the bands that a pool is sorted in: one where the sides are about equally long,
+# more where they have little to do with each other.
+_BANDS = (1, 2, 4, 8)
 # Tell the order of the batches and the place of the first cut from the order of the pairs.
 _BATCH_STREAM = 2
 _CUT_STREAM = 3
@@ -36,10 +39,12 @@ def plan_epoch(
     """Divide the pairs of an epoch into batches: a pure function of its arguments.
 
     The pairs are shuffled and taken a pool at a time. A pool is sorted by the longer side, which the
-    budget counts, and among equal ones by the difference of the sides, there and back, so that
-    neighbours are alike on both. It is cut wherever one more pair would pass the budget; where the
-    cutting begins differs between epochs, and so do the batches. At last they are shuffled. When their
-    number is not a multiple of ``world_size`` the largest are halved: no pair is left out or repeated.
+    budget counts, in bands of a few tokens, and within a band by the difference of the sides, there and
+    back, so that neighbours are alike on both; of several widths of the bands the one that pads least is
+    taken. The pool is cut wherever one more pair would pass the budget. Where the cutting begins differs
+    between epochs, and so do the batches. At last they are shuffled. When their number is not a multiple
+    of ``world_size`` the largest are halved, so that no pair is left out or repeated; only where every
+    batch holds a single pair, fewer than ``world_size`` are left out.
 
     Args:
         source_lengths: Tokens of each source, shape (N,).
@@ -51,7 +56,7 @@ def plan_epoch(
         world_size: What the number of batches shall be a multiple of.
 
     Returns:
-        Indices of the pairs of each batch, int64; every pair stands in exactly one.
+        Indices of the pairs of each batch, int64.
 
     Raises:
         UserError: If a pair is longer than the budget or there are too few pairs.
@@ -62,40 +67,53 @@ def plan_epoch(
     batches: list[np.ndarray] = []
     for start in range(0, len(order), pool):
         chosen = order[start : start + pool]
-        chosen = chosen[_by_length(source_lengths[chosen], target_lengths[chosen], drawn % 2)]
-        batches += _cut(chosen, source_lengths, target_lengths, max_tokens, first_tokens)
+        lengths = (source_lengths[chosen], target_lengths[chosen])
+        batches += [chosen[batch] for batch in _least_padded(*lengths, max_tokens, first_tokens)]
     batches = _multiple(batches, world_size)
+    if len(batches) < world_size:
+        raise UserError(
+            f"{len(order):,} pairs are too few for {world_size} batches at a time (processes times "
+            "--gradient_accumulation_steps). Give more pairs, or use fewer."
+        )
     mixed = permutation(mix_seed(seed, _BATCH_STREAM), epoch, len(batches)).tolist()
-    return [batches[place] for place in mixed]
+    return [batches[place] for place in mixed[: len(mixed) // world_size * world_size]]
 
 
-def _by_length(sources: np.ndarray, targets: np.ndarray, parity: int = 0) -> np.ndarray:
-    """Return the order by the longer side, then by the difference, upwards and downwards in turn."""
+def _least_padded(
+    sources: np.ndarray, targets: np.ndarray, max_tokens: int, first_tokens: int
+) -> list[np.ndarray]:
+    """Sort a pool in bands of several widths, cut it, and return the batches that pad least."""
     longer = np.maximum(sources, targets)
     difference = sources.astype(np.int64) - targets
-    return np.lexsort((np.where(longer % 2 == parity, difference, -difference), longer))
+    plans = []
+    for width in _BANDS:
+        band = longer // width
+        there_and_back = np.where(band % 2 == 0, difference, -difference)
+        order = np.lexsort((there_and_back, band))
+        plans.append(_cut(order, longer, max_tokens, first_tokens))
+    return min(plans, key=lambda plan: (_positions(plan, sources, targets), len(plan)))
+
+
+def _positions(batches: list[np.ndarray], sources: np.ndarray, targets: np.ndarray) -> int:
+    """Return how many positions batches have on both sides, padding included."""
+    return sum(len(batch) * int(sources[batch].max() + targets[batch].max()) for batch in batches)
 
 
 def _cut(
-    order: np.ndarray,
-    sources: np.ndarray,
-    targets: np.ndarray,
-    max_tokens: int,
-    first_tokens: int | None = None,
+    order: np.ndarray, longer: np.ndarray, max_tokens: int, first_tokens: int
 ) -> list[np.ndarray]:
     """Cut a sorted pool into stretches whose rows times width are within the budget.
 
     The first stretch has a budget of its own, but at least one pair.
     """
-    widths = np.maximum(sources[order], targets[order]).astype(np.int64)
+    widths = longer[order].astype(np.int64)
     if len(widths) and widths.max() > max_tokens:
         raise UserError(
             f"The longest pair has {widths.max():,} tokens on one side, and a batch may hold "
             f"{max_tokens:,}. Raise --batch_tokens to at least that, or lower --max_source_length and "
             "--max_target_length."
         )
-    batches, start = [], 0
-    budget = max_tokens if first_tokens is None else first_tokens
+    batches, start, budget = [], 0, first_tokens
     while start < len(order):
         near = widths[start : start + max(budget // int(widths[start]), 1)]
         sizes = np.maximum.accumulate(near) * np.arange(1, len(near) + 1)
@@ -106,15 +124,17 @@ def _cut(
 
 
 def _multiple(batches: list[np.ndarray], number: int) -> list[np.ndarray]:
-    """Halve the batches with the most pairs until their number is a multiple of another."""
+    """Halve the batches with the most pairs until their number is a multiple of another.
+
+    Returns:
+        The batches; their number is no multiple if each holds a single pair.
+    """
+    batches = list(batches)
     while len(batches) % number:
         largest = max(range(len(batches)), key=lambda place: len(batches[place]))
         batch = batches[largest]
         if len(batch) < 2:
-            raise UserError(
-                f"{sum(map(len, batches)):,} pairs are too few for {number} batches at a time "
-                "(processes times --gradient_accumulation_steps). Give more pairs, or use fewer."
-            )
+            break
         batches[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
     return batches
 
@@ -331,14 +351,16 @@ def evaluation_batches(
         world_size: Number of processes.
 
     Returns:
-        Indices of the pairs of each batch. Every process has equally many batches, so that sharded
-        models do not wait for each other, and every pair stands in exactly one batch of one process.
+        Indices of the pairs of each batch; every pair stands in exactly one batch of one process. All
+        processes have equally many batches, so that sharded models do not wait for each other; only
+        where every batch holds a single pair, some have one batch fewer.
 
     Raises:
-        UserError: As `plan_epoch`.
+        UserError: If a pair is longer than the budget.
     """
-    order = _by_length(source_lengths, target_lengths)[::-1]
-    batches = _multiple(_cut(order, source_lengths, target_lengths, max_tokens), world_size)
+    batches = _least_padded(source_lengths, target_lengths, max_tokens, max_tokens)
+    longer = np.maximum(source_lengths, target_lengths)
+    batches = sorted(_multiple(batches, world_size), key=lambda batch: -longer[batch].max())
     return [batch.tolist() for batch in batches[rank::world_size]]
 
 
