@@ -17,6 +17,11 @@ TRAINING = "hf_genmodels.training"
 COMMANDS = {
     "tokenizer": (f"{TRAINING}.train_tokenizer", "main", "train, import and inspect tokenizers"),
     "train lm": (f"{TRAINING}.train_lm", "main", "train a language model and publish it"),
+    "train seq2seq": (
+        f"{TRAINING}.train_seq2seq",
+        "main",
+        "train a translator, summariser or the like and publish it",
+    ),
     "generate": (f"{TRAINING}.generate", "main", "continue a prompt"),
     "evaluate": (f"{TRAINING}.evaluate", "main", "measure perplexity and more on a text"),
     "export": ("hf_genmodels.hub.export", "main", "write a model in another format, verified"),

@@ -45,6 +45,20 @@ TINY = {
     "sample.max_new_tokens": 0,
 }
 
+TINY_PAIRS = {
+    "config": "tiny",
+    "tokenizer_vocab_size": 290,
+    "batch_tokens": 80,
+    "max_source_length": 40,
+    "max_target_length": 40,
+    "max_steps": 10,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "mixed_precision": "no",
+    "translate.num_pairs": 0,
+}
+
 
 def text(sentences: int) -> str:
     """A text that is the same everywhere and does not repeat soon."""
@@ -53,11 +67,34 @@ def text(sentences: int) -> str:
 
 def tiny_run(train_file: Path | str | None = None, **options: Any) -> list[str]:
     """The command line of a small run; `model__hidden_size=8` means --model.hidden_size 8."""
+    return _command("lm", TINY, train_file, options)
+
+
+def tiny_translation(train_file: Path | str | None = None, **options: Any) -> list[str]:
+    """The same for pairs."""
+    return _command("seq2seq", TINY_PAIRS, train_file, options)
+
+
+def pairs(count: int) -> str:
+    """JSON lines of texts and what is to be made of them: the words backwards."""
+    words = [word for sentence in SENTENCES for word in sentence.split()]
+    rows = []
+    for number in range(count):
+        source = [
+            words[(number * 3 + place * place) % len(words)] for place in range(2 + number % 4)
+        ]
+        rows.append({"source": " ".join(source), "target": " ".join(reversed(source))})
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _command(
+    family: str, defaults: dict[str, Any], train_file: Path | str | None, options: dict[str, Any]
+) -> list[str]:
     given = {name.replace("__", "."): value for name, value in options.items()}
-    arguments = ["train", "lm"]
+    arguments = ["train", family]
     if train_file is not None:
         arguments += ["--train_file", str(train_file)]
-    for name, value in {**TINY, **given}.items():
+    for name, value in {**defaults, **given}.items():
         values = value if isinstance(value, list) else [value]
         if value is not None:
             arguments += [f"--{name}", *map(str, values)]
@@ -255,7 +292,7 @@ def saved_steps(folder: Path) -> list[int]:
 def _fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["hf_genmodels.cli", "training.train_lm", "matplotlib.backends.backend_agg", "datasets",
+        ["hf_genmodels.cli", "training.train_lm", "training.train_seq2seq", "matplotlib.backends.backend_agg", "datasets",
          "accelerate", "torch.distributed", "torch._dynamo"]
     )  # fmt: skip
     return context

@@ -11,6 +11,8 @@ from hf_genmodels.errors import UserError, suggest
 
 CONFIG_NAME = "config.yaml"
 PARTIAL_CONFIG = f".{CONFIG_NAME}.partial"
+# Names of data that come with this package begin so.
+SAMPLE = "sample:"
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 PUBLISH = ("best", "last")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hf_genmodels.config.fine_tuning import FineTuningConfig
 from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
 from hf_genmodels.config.parser import model_config_of, options_of
-from hf_genmodels.config.run import at_least, check_choice
+from hf_genmodels.config.run import SAMPLE, at_least, check_choice
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_rnn_seq2seq import GenRNNSeq2SeqConfig
 from hf_genmodels.models.configuration_seq2seq import GenSeq2SeqConfig
@@ -128,11 +128,12 @@ class PairDataConfig:
         Raises:
             UserError: If a value cannot work.
         """
+        self._drop_samples()
         parallel = bool(self.train_source_file or self.train_target_file)
         if sum((bool(self.dataset_name), bool(self.train_file), parallel)) != 1:
             raise UserError(
                 "Give the pairs in one way: --train_file TABLE, or --train_source_file with "
-                "--train_target_file, or --dataset_name NAME."
+                "--train_target_file, or --dataset_name NAME. To try it on bundled pairs: --config demo."
             )
         if self.has_validation_files and self.dataset_name:
             raise UserError(
@@ -161,6 +162,14 @@ class PairDataConfig:
         at_least("tokenizer_vocab_size", self.tokenizer_vocab_size, 259)
         if self.target_tokenizer_name and not self.tokenizer_name:
             raise UserError("--target_tokenizer_name goes with --tokenizer_name, the sources' one.")
+
+    def _drop_samples(self) -> None:
+        """Leave bundled pairs of a preset out where the user gave pairs of another kind."""
+        others = self.dataset_name or self.train_source_file or self.train_target_file
+        if others and all(name.startswith(SAMPLE) for name in self.train_file):
+            self.train_file = []
+        if not any(name.startswith(SAMPLE) for name in self.train_file):
+            self.validation_file = [n for n in self.validation_file if not n.startswith(SAMPLE)]
 
     @property
     def has_validation_files(self) -> bool:
@@ -323,7 +332,7 @@ class TrainSeq2SeqConfig(PairDataConfig, FineTuningConfig):
         at_least("average_checkpoints", self.average_checkpoints, 0)
         self.keep_checkpoints = max(self.keep_checkpoints, self.average_checkpoints)
         self._check_start()
-        if self.loss.uses_groups and not (self.group_column or self.text_column):
+        if self.loss.uses_groups and not self.group_column:
             raise UserError(
                 "The contrastive and unlikelihood losses compare texts of different groups: name the "
                 "column of the groups with --group_column, such as author."

@@ -13,6 +13,7 @@ from hf_genmodels.data.hub_datasets import validation_split
 from hf_genmodels.data.packing import IGNORED
 from hf_genmodels.data.pair_cache import PairCache, build_pair_cache
 from hf_genmodels.data.pairs import PairSource
+from hf_genmodels.data.poems import PoemWindows, poem_loader
 from hf_genmodels.errors import UserError
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class PairBatches:
         train: Training pairs.
         pad_token_id: Id that fills up sources.
         seed: Seed of the order.
+        with_groups: Whether each pair comes with one that belongs to it and one that does not.
         rank: Number of this process.
         world_size: Number of processes.
         accumulation: Batches of one process in an optimizer step.
@@ -181,6 +183,7 @@ class PairBatches:
         *,
         pad_token_id: int,
         seed: int,
+        with_groups: bool = False,
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
@@ -197,15 +200,17 @@ class PairBatches:
             accumulation=accumulation,
             start=start,
         )
-        loader = pair_loader(
-            train, self._sampler, pad_token_id=pad_token_id, num_workers=num_workers
-        )
+        options: dict[str, Any] = {"pad_token_id": pad_token_id, "num_workers": num_workers}
+        if with_groups:
+            loader = poem_loader(PoemWindows(train, seed=seed), self._sampler, **options)
+        else:
+            loader = pair_loader(train, self._sampler, **options)
         self._batches = iter(loader)
         self._used = 0
         self.padding_share = 0.0
 
     def __next__(self) -> dict[str, torch.Tensor]:
-        """Return the next batch, as `collate_pairs` makes it."""
+        """Return the next batch, as `collate_pairs` or `collate_poems` makes it."""
         batch: dict[str, torch.Tensor] = next(self._batches)
         self._used += 1
         # Smoothed over about twenty batches.

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_genmodels.errors import UserError, require_extra
+from hf_genmodels.config.run import SAMPLE
+from hf_genmodels.errors import UserError, require_extra, suggest
 
 FORMATS = {
     ".txt": "text",
@@ -26,6 +27,7 @@ FORMATS = {
     ".parquet": "parquet",
 }
 HEAD_BYTES = 1 << 20
+SAMPLES = Path(__file__).parent.parent / "samples"
 _CHUNK_BYTES = 1 << 18
 _MAX_CSV_FIELD = (1 << 31) - 1
 
@@ -34,7 +36,8 @@ def expand_files(patterns: Sequence[str | Path]) -> list[Path]:
     """Resolve file names and glob patterns.
 
     Args:
-        patterns: File names, or patterns such as ``"data/*.txt"`` (``**`` descends into folders).
+        patterns: File names, patterns such as ``"data/*.txt"`` (``**`` descends into folders), or data
+            that come with this package, such as ``"sample:poems/train.jsonl"``.
 
     Returns:
         The files in the order given, those of a pattern sorted by name.
@@ -44,6 +47,9 @@ def expand_files(patterns: Sequence[str | Path]) -> list[Path]:
     """
     files: list[Path] = []
     for pattern in patterns:
+        if is_sample(pattern):
+            files.append(_sample_file(str(pattern)))
+            continue
         path = Path(pattern).expanduser()
         if path.is_dir():
             raise UserError(
@@ -60,6 +66,31 @@ def expand_files(patterns: Sequence[str | Path]) -> list[Path]:
             raise UserError(_missing(path))
         files.extend(found)
     return files
+
+
+def is_sample(pattern: str | Path) -> bool:
+    """Tell whether a name means data that come with this package."""
+    return str(pattern).startswith(SAMPLE)
+
+
+def _sample_file(name: str) -> Path:
+    """Return the path of a bundled file.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    wanted = name.removeprefix(SAMPLE)
+    found = {
+        path.relative_to(SAMPLES).as_posix(): path
+        for path in sorted(SAMPLES.glob("*/*"))
+        if path.suffix in (".txt", ".jsonl", ".parquet")
+    }
+    if wanted not in found:
+        raise UserError(
+            f"There is no bundled file {name!r}. {suggest(wanted, found)}"
+            f"Bundled: {', '.join(SAMPLE + path for path in found)}."
+        )
+    return found[wanted]
 
 
 def _missing(path: Path) -> str:

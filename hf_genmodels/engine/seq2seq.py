@@ -221,16 +221,25 @@ def training_batches(
     tokenizers: Tokenizers,
     position: dict[str, int] | None,
 ) -> PairBatches:
-    """Return this rank's batches from where the run stands."""
+    """Return this rank's batches from where the run stands.
+
+    Args:
+        run: The run.
+        config: Its options.
+        data: The pairs.
+        tokenizers: The model's tokenizers.
+        position: Where the batches stood when the checkpoint was saved; rank 0 knows it.
+    """
     return PairBatches(
         config,
         data.train,
         pad_token_id=int(tokenizers.source.pad_token_id),
         seed=config.seed,
+        with_groups=config.loss.uses_groups,
         rank=run.accelerator.process_index,
         world_size=run.accelerator.num_processes,
         accumulation=config.gradient_accumulation_steps,
-        start=position,
+        start=run.broadcast(position),
         num_workers=config.num_workers,
     )
 

@@ -32,6 +32,14 @@ def validation_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty short pairs: about twelve batches of 80 tokens are an epoch."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text(runs.pairs(60), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(autouse=True)
 def no_clean_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Leave out the check in a clean interpreter, except in tests that ask for it."""

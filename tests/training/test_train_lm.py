@@ -84,7 +84,7 @@ def validation_losses(monkeypatch: pytest.MonkeyPatch):
     """Give the validations of a run the losses of a list."""
 
     def script(values: list[float]) -> None:
-        from hf_genmodels.engine import run as run_module
+        from hf_genmodels.engine import language
 
         left = iter(values)
 
