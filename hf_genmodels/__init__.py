@@ -17,6 +17,12 @@ _PUBLIC = {
     "GenGPTConfig": "hf_genmodels.models.configuration_gpt",
     "GenGPTModel": "hf_genmodels.models.modeling_gpt",
     "GenGPTForCausalLM": "hf_genmodels.models.modeling_gpt",
+    "GenSeq2SeqConfig": "hf_genmodels.models.configuration_seq2seq",
+    "GenSeq2SeqModel": "hf_genmodels.models.modeling_seq2seq",
+    "GenSeq2SeqForConditionalGeneration": "hf_genmodels.models.modeling_seq2seq",
+    "GenRNNSeq2SeqConfig": "hf_genmodels.models.configuration_rnn_seq2seq",
+    "GenRNNSeq2SeqModel": "hf_genmodels.models.modeling_rnn_seq2seq",
+    "GenRNNSeq2SeqForConditionalGeneration": "hf_genmodels.models.modeling_rnn_seq2seq",
 }
 __all__ = ["__version__", *_PUBLIC]
 
