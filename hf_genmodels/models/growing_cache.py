@@ -11,8 +11,9 @@ class GrowingLayer(DynamicLayer):
     """A `DynamicLayer` that writes new states behind the old ones, into memory kept free for them.
 
     `keys` and `values` are views of larger buffers, in which the next states fit: appending costs
-    the same however long the text is. All other operations are those of `DynamicLayer`; after one
-    that replaces `keys` (reordering beams, say) the next update allocates new buffers.
+    the same however long the text is. Selecting rows, as beam search does before every update,
+    leaves room for one more token. All other operations are those of `DynamicLayer`; after one that
+    replaces `keys` the next update allocates new buffers.
     """
 
     def __init__(self, **kwargs: Any):
@@ -39,9 +40,21 @@ class GrowingLayer(DynamicLayer):
             self._allocate(length + added)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, length : length + added] = states
-        self.keys, self.values = (buffer[:, :, : length + added] for buffer in self._buffers)
-        self._views = (self.keys, self.values)
+        self._show(length + added)
         return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Go on with the rows of these numbers, in this order; a row may be taken several times."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or self.get_seq_length() == 0:
+            super().reorder_cache(beam_idx)
+            return
+        self._allocate(self.keys.shape[-2] + 1, beam_idx.to(self.keys.device))
+        self._show(self.keys.shape[-2])
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows of these numbers, or those where a mask is true."""
+        is_mask = indices.dtype == torch.bool
+        self.reorder_cache(indices.nonzero().squeeze(1) if is_mask else indices)
 
     def _buffers_are_current(self) -> bool:
         """Whether nothing replaced `keys` since the last update, and the buffers can be written."""
@@ -49,15 +62,31 @@ class GrowingLayer(DynamicLayer):
             return False
         return torch.is_inference_mode_enabled() or not self._buffers[0].is_inference()
 
-    def _allocate(self, needed: int) -> None:
-        """Move the states into new buffers with room for `needed` tokens and half as many more."""
-        self._room = needed + max(64, needed // 2)
-        length = self.keys.shape[-2]
-        self._buffers = []
+    def _show(self, length: int) -> None:
+        """Let keys and values be the first `length` tokens of the buffers."""
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+        self._views = (self.keys, self.values)
+
+    def _allocate(self, needed: int, rows: torch.Tensor | None = None) -> None:
+        """Move the states into new buffers with room for `needed` tokens and half as many more.
+
+        Args:
+            needed: Number of tokens that must fit.
+            rows: The rows that are moved, (R,), probably not for the last time: no more than
+                `needed` tokens then fit. `None`: all.
+        """
+        self._room = needed + (max(64, needed // 2) if rows is None else 0)
+        buffers = []
         for states in (self.keys, self.values):
-            buffer = states.new_empty((*states.shape[:2], self._room, states.shape[-1]))
-            buffer[:, :, :length] = states
-            self._buffers.append(buffer)
+            _, heads, length, channels = states.shape
+            count = len(states if rows is None else rows)
+            buffer = states.new_empty((count, heads, self._room, channels))
+            if rows is None:
+                buffer[:, :, :length] = states
+            else:
+                torch.index_select(states, 0, rows, out=buffer[:, :, :length])
+            buffers.append(buffer)
+        self._buffers = buffers
 
 
 def make_growing(cache: Any) -> None:
