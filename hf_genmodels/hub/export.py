@@ -1,7 +1,9 @@
-"""Write a model to a new folder: complete in Hub format, or as GPT-2 of transformers.
+"""Write a model to a new folder: complete in Hub format, or for those who do not have this package.
 
 genmodels export OUT my-model
 genmodels export OUT my-gpt2 --format gpt2
+genmodels export OUT my-marian --format marian
+genmodels export OUT my-fast-model --format ctranslate2
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.errors import UserError, suggest
 from hf_genmodels.hub import verify
-from hf_genmodels.hub.card import PICTURES, CardData
-from hf_genmodels.hub.folder import no_progress_bars, publish_folder
+from hf_genmodels.hub.card import PICTURES
+from hf_genmodels.hub.export_ctranslate2 import export_ctranslate2
+from hf_genmodels.hub.export_gpt2 import export_gpt2
+from hf_genmodels.hub.export_marian import export_marian
+from hf_genmodels.hub.export_report import ExportReport
+from hf_genmodels.hub.folder import TARGET_TOKENIZER, publish_folder
 from hf_genmodels.hub.loading import (
     is_checkpoint,
     load_model,
@@ -26,30 +32,23 @@ from hf_genmodels.hub.loading import (
     model_folder,
     run_folder,
 )
+from hf_genmodels.tokenization import saving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-FORMATS = ("hub", "gpt2")
-# Logits of the same network in another order of operations, relative to their largest value.
-TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export wrote and how it was checked.
-
-    Attributes:
-        folder: The folder.
-        format: Its format.
-        largest_difference: Largest absolute difference of the logits to those of the source.
-        text: What was checked, in words.
-    """
-
-    folder: Path
-    format: str
-    largest_difference: float
-    text: str
+# Format -> the model types that have it; `hub` is for all.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "hub": tuple(FAMILIES),
+    "gpt2": ("gen_gpt",),
+    "marian": ("gen_seq2seq",),
+    "ctranslate2": ("gen_seq2seq",),
+}
+# Types of transformers' own -> what makes a model of this package of one.
+IMPORTERS = {
+    "gpt2": "GenGPTForCausalLM.from_gpt2",
+    "marian": "GenSeq2SeqForConditionalGeneration.from_marian",
+}
 
 
 def export(
@@ -61,7 +60,8 @@ def export(
         source_dir: Output folder of a run, published folder, or one of a run's checkpoints.
         out_dir: New or empty folder.
         format: `hub`: everything that the Auto classes need, with the model's code, verified in a
-            clean process. `gpt2`: what `GPT2LMHeadModel` loads without any code of ours.
+            clean process. `gpt2`, `marian`: what `GPT2LMHeadModel` or `MarianMTModel` loads without
+            any code of ours. `ctranslate2`: what `ctranslate2.Translator` loads.
         overwrite: Replace a model in `out_dir`; other files in it stay.
 
     Returns:
@@ -79,19 +79,36 @@ def export(
     source, out = model_folder(source_dir), Path(out_dir).expanduser()
     _check_out(source, out, overwrite)
     model, tokenizer = load_model(source), load_tokenizer(source)
-    if model.config.model_type not in FAMILIES:
-        raise UserError(
-            f"'{source}' holds a model of type {model.config.model_type!r}; only models of this "
-            f"package can be exported ({', '.join(FAMILIES)})."
-            + (
-                " GenGPTForCausalLM.from_gpt2(folder) makes one of it."
-                if model.config.model_type == "gpt2"
-                else ""
-            )
-        )
+    _check_type(source, model.config.model_type, format)
+    if format == "hub":
+        return _export_hub(source, model, tokenizer, out)
     if format == "gpt2":
-        return _export_gpt2(model, tokenizer, out)
-    return _export_hub(source, model, tokenizer, out)
+        return export_gpt2(model, tokenizer, out)
+    export_pairs = export_marian if format == "marian" else export_ctranslate2
+    return export_pairs(model, tokenizer, _target_tokenizer(source), out)
+
+
+def _check_type(source: Path, model_type: str, format: str) -> None:
+    if model_type not in FAMILIES:
+        importer = IMPORTERS.get(model_type)
+        raise UserError(
+            f"'{source}' holds a model of type {model_type!r}; only models of this package can be "
+            f"exported ({', '.join(FAMILIES)})."
+            + (f" {importer}(folder) makes one of it." if importer else "")
+        )
+    if model_type not in FORMATS[format]:
+        fitting = [name for name, types in FORMATS.items() if model_type in types]
+        raise UserError(
+            f"--format {format} is for models of type {', '.join(FORMATS[format])}, and '{source}' "
+            f"holds one of type {model_type}. Choose from: {', '.join(fitting)}."
+        )
+
+
+def _target_tokenizer(source: Path) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer of what the model writes, if it has one of its own."""
+    folder = run_folder(source) if is_checkpoint(source) else source
+    folder = folder / TARGET_TOKENIZER
+    return saving.load_tokenizer(folder) if folder.is_dir() else None
 
 
 def _export_hub(
@@ -103,62 +120,9 @@ def _export_hub(
         if (card_folder / name).is_file() and not is_checkpoint(source):
             (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(card_folder / name, out / name)
-    publish_folder(model, tokenizer, out)
+    publish_folder(model, tokenizer, out, target_tokenizer=_target_tokenizer(source))
     report = verify.verify_folder(out, model)
     return ExportReport(out, "hub", 0.0, str(report))
-
-
-def _export_gpt2(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path
-) -> ExportReport:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from hf_genmodels.models.convert_gpt2 import fields_to_gpt2, weights_to_gpt2
-
-    try:
-        config = GPT2Config(**fields_to_gpt2(model.config))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    gpt2: Any = GPT2LMHeadModel(config)
-    gpt2.to(model.dtype)
-    gpt2.load_state_dict(weights_to_gpt2(model.state_dict(), config.n_layer))
-    gpt2.tie_weights()
-    gpt2.generation_config = model.generation_config
-    summary = (
-        "A compact language model that continues a given text, written as GPT-2: "
-        "`GPT2LMHeadModel` of transformers and whatever else reads GPT-2 loads it."
-    )
-    name = out.resolve().name
-    publish_folder(gpt2, tokenizer, out, CardData(name=name, summary=summary))
-    return _compare_gpt2(model, tokenizer, out)
-
-
-def _compare_gpt2(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path
-) -> ExportReport:
-    """Load what was written as a plain GPT-2 and compare it with the source."""
-    from transformers import AutoTokenizer, GPT2LMHeadModel
-
-    with no_progress_bars():
-        loaded: Any = GPT2LMHeadModel.from_pretrained(out, output_loading_info=True)
-    written, info = loaded
-    if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
-        raise UserError(f"'{out}' is not a complete GPT-2: {info}.")
-    if AutoTokenizer.from_pretrained(out)(verify.TEXT) != tokenizer(verify.TEXT):
-        raise UserError(f"The tokenizer in '{out}' gives other tokens than that of the source.")
-    token_ids = verify.fixed_tokens(model)
-    expected = verify.reference_logits(model, token_ids)
-    found = verify.reference_logits(written.eval(), token_ids)
-    difference = (found - expected).abs().max().item()
-    if not difference <= TOLERANCE * expected.abs().max().item():
-        raise UserError(
-            f"'{out}' computes other logits than its source: largest difference {difference:.3g}."
-        )
-    text = (
-        f"checked {out}: GPT2LMHeadModel loads it without remote code; largest difference of "
-        f"{expected.numel():,} logits to the source: {difference:.3g}"
-    )
-    return ExportReport(out, "gpt2", difference, text)
 
 
 def _check_out(source: Path, out: Path, overwrite: bool) -> None:
@@ -190,7 +154,8 @@ class ExportOptions:
     """Folder to write."""
 
     format: str = "hub"
-    """hub: complete, with the model's code; gpt2: what GPT2LMHeadModel loads without any code."""
+    """hub: complete, with the model's code; gpt2, marian: what GPT2LMHeadModel or MarianMTModel loads
+    without any code of ours; ctranslate2: what ctranslate2.Translator loads."""
 
     overwrite: bool = False
     """Replace a model that stands in the folder."""

@@ -4,6 +4,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub import export as export_module
+from hf_genmodels.hub import export_report
 from hf_genmodels.hub.export import export, main
 from hf_genmodels.hub.folder import publish_folder
 
@@ -92,7 +93,7 @@ def test_a_gpt2_folder_is_not_ours_to_export(tokenizer, tmp_path):
 
 
 def test_an_export_that_computes_something_else_is_refused(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export_report, "TOLERANCE", -1.0)
 
     with pytest.raises(UserError, match="largest difference"):
         export(published, tmp_path / "gpt2", "gpt2")
