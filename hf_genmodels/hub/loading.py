@@ -59,8 +59,29 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint.resolve().parent.parent
 
 
+def is_seq2seq(source: str | Path) -> bool:
+    """Tell from its configuration whether a model makes one text of another.
+
+    Args:
+        source: A folder, a checkpoint of a run, or the name of a repository on the hub.
+
+    Raises:
+        UserError: If there is no such model, or its type is unknown.
+    """
+    from transformers import AutoConfig
+
+    place = _place(source)
+    if isinstance(place, Path) and is_checkpoint(place):
+        place = run_folder(place)
+    try:
+        config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
+    return bool(config.is_encoder_decoder)
+
+
 def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """Load a causal language model without running code from its folder.
+    """Load a language model or a sequence-to-sequence model without running code from its folder.
 
     Model types of this package load through its own classes, those of transformers through theirs.
 
@@ -76,14 +97,14 @@ def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
         UserError: If it cannot be loaded, or weights are missing from it.
     """
     import safetensors
-    from transformers import AutoModelForCausalLM
 
     place = _place(source)
+    auto_class = _auto_class(source)
     if isinstance(place, Path) and is_checkpoint(place):
-        return _load_checkpoint(place)
+        return _load_checkpoint(place, auto_class)
     try:
         with no_progress_bars():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = auto_class.from_pretrained(
                 place, trust_remote_code=False, output_loading_info=True, **kwargs
             )
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
@@ -168,19 +189,26 @@ def _place(source: str | Path) -> str | Path:
     return model_folder(source)
 
 
-def _load_checkpoint(folder: Path) -> PreTrainedModel:
+def _auto_class(source: str | Path) -> Any:
+    """Return the Auto class that loads a model of this family."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if is_seq2seq(source) else AutoModelForCausalLM
+
+
+def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
     """Load the weights of a training state into the model that its run publishes."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
         weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
         config = AutoConfig.from_pretrained(run_folder(folder), trust_remote_code=False)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32)
         model.load_state_dict(weights)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
