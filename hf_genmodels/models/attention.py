@@ -263,12 +263,17 @@ class CrossAttention(Attention):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend from (B * n, T, D) to keys and values (B, K, S, C); returns as `forward` does."""
         beams = len(hidden_states) // len(key)
-        folded = hidden_states.reshape(len(key), -1, hidden_states.shape[-1])  # (B, n * T, D)
+        folded = fold_beams(hidden_states, len(key))
         query = self.split_heads(self.q_proj(folded), is_normed=True)
         output, weights = self.attend(query, key, value, attention_mask, **kwargs)
         if weights is not None and beams > 1:
             weights = weights.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)
         return output.view(hidden_states.shape), weights
+
+
+def fold_beams(states: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return (B * n, T, D) as (B, n * T, D) for B `rows`: beams of one sentence behind each other."""
+    return states.reshape(rows, -1, states.shape[-1])
 
 
 def compute_once(
@@ -287,4 +292,4 @@ def compute_once(
     return key, value
 
 
-__all__ = ["Attention", "CrossAttention", "SelfAttention", "compute_once"]
+__all__ = ["Attention", "CrossAttention", "SelfAttention", "compute_once", "fold_beams"]

@@ -91,7 +91,7 @@ class GenSeq2SeqConfig(PreTrainedConfig):
     """
 
     model_type = "gen_seq2seq"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "draft_loss", "refinement_loss"]
     attribute_map = {
         "d_model": "hidden_size",
         "num_hidden_layers": "decoder_layers",

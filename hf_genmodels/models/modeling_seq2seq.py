@@ -1,15 +1,15 @@
 """Encoder-decoder Transformer, a first-class transformers model.
 
 Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762), with the switches of
-[`GenSeq2SeqConfig`]. Read from top to bottom: blocks, base class, encoder, decoder, headless model,
-model with its head.
+[`GenSeq2SeqConfig`]. Read from top to bottom: base class, encoder, decoder, headless model, model
+with its head. The blocks are in `seq2seq_blocks.py`, what a second decoder needs in
+`refinement.py`.
 
 Shapes are written with these letters: B batch, S tokens of the source, T tokens of the target,
 D hidden_size, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,25 +25,22 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
-    Seq2SeqLMOutput,
     Seq2SeqModelOutput,
 )
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import CrossAttention, SelfAttention
-from .bidirectional_attention import BidirectionalCrossAttention, SourceHalves, split_source
+from .attention import CrossAttention, SelfAttention, fold_beams
+from .bidirectional_attention import BidirectionalCrossAttention, split_source
 from .configuration_seq2seq import GenSeq2SeqConfig
 from .convert_marian import fields_from_marian, weights_from_marian
 from .growing_cache import make_growing
 from .inference import Int8Mixin
 from .layers import (
-    MLP,
     ResidualLinear,
     SinusoidalPositions,
     build_norm,
@@ -51,6 +48,12 @@ from .layers import (
     check_last_position,
 )
 from .linear import Linear
+from .refinement import GenSeq2SeqOutput, RefinementMixin
+from .seq2seq_blocks import (
+    GenSeq2SeqDecoderBlock,
+    GenSeq2SeqEncoderBlock,
+    GenSeq2SeqRefinementBlock,
+)
 from .seq2seq_loss import (
     apply_head,
     decoder_inputs_from_labels,
@@ -59,103 +62,17 @@ from .seq2seq_loss import (
 )
 
 
-class GenSeq2SeqBlock(GradientCheckpointingLayer):
-    """What the blocks share: how a sublayer is added to the residual stream."""
-
-    def __init__(self, config: GenSeq2SeqConfig):
-        super().__init__()
-        self.norms_first = config.norm_position == "pre"
-        self.dropout = config.residual_dropout
-
-    def add(
-        self,
-        residual: torch.Tensor,
-        norm: nn.Module,
-        sublayer: Callable[[torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor:
-        """Return residual + sublayer(norm(residual)), or norm(residual + sublayer(residual))."""
-        states = sublayer(norm(residual) if self.norms_first else residual)
-        if self.training:
-            states = F.dropout(states, self.dropout)
-        return residual + states if self.norms_first else norm(residual + states)
-
-
-class GenSeq2SeqEncoderBlock(GenSeq2SeqBlock):
-    """Self-attention and MLP."""
-
-    def __init__(self, config: GenSeq2SeqConfig, layer_idx: int):
-        super().__init__(config)
-        self.attn_norm = build_norm(config)
-        self.attn = SelfAttention(config, layer_idx, is_causal=False)
-        self.mlp_norm = build_norm(config)
-        self.mlp = MLP(config, config.activation_dropout)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Transform (B, S, D) into (B, S, D); the arguments are those of the attention."""
-        hidden_states = self.add(
-            hidden_states,
-            self.attn_norm,
-            lambda states: self.attn(states, attention_mask, rotary, **kwargs)[0],
-        )
-        return self.add(hidden_states, self.mlp_norm, self.mlp)
-
-
-class GenSeq2SeqDecoderBlock(GenSeq2SeqBlock):
-    """Causal self-attention, cross-attention over the source and MLP."""
-
-    def __init__(self, config: GenSeq2SeqConfig, layer_idx: int):
-        super().__init__(config)
-        self.attn_norm = build_norm(config)
-        self.attn = SelfAttention(config, layer_idx)
-        self.cross_attn_norm = build_norm(config)
-        is_full = config.cross_attention == "full"
-        cross_attention = CrossAttention if is_full else BidirectionalCrossAttention
-        self.cross_attn = cross_attention(config, layer_idx)
-        self.mlp_norm = build_norm(config)
-        self.mlp = MLP(config, config.activation_dropout)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | SourceHalves | None = None,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """Transform (B, T, D) into (B, T, D), looking at the source (B, S, D)."""
-        own_cache = None if past_key_values is None else past_key_values.self_attention_cache
-        hidden_states = self.add(
-            hidden_states,
-            self.attn_norm,
-            lambda states: self.attn(
-                states, attention_mask, rotary, past_key_values=own_cache, **kwargs
-            )[0],
-        )
-        hidden_states = self.add(
-            hidden_states,
-            self.cross_attn_norm,
-            lambda states: self.cross_attn(
-                states, encoder_hidden_states, encoder_attention_mask, past_key_values, **kwargs
-            )[0],
-        )
-        return self.add(hidden_states, self.mlp_norm, self.mlp)
-
-
 class GenSeq2SeqPreTrainedModel(Int8Mixin, PreTrainedModel):
     """What all models share: configuration, capabilities and initialisation."""
 
     config: GenSeq2SeqConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["GenSeq2SeqEncoderBlock", "GenSeq2SeqDecoderBlock"]
+    _no_split_modules = [
+        "GenSeq2SeqEncoderBlock",
+        "GenSeq2SeqDecoderBlock",
+        "GenSeq2SeqRefinementBlock",
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -204,7 +121,8 @@ class GenSeq2SeqPreTrainedModel(Int8Mixin, PreTrainedModel):
         table = self._get_resized_embeddings(
             decoder.embed_tokens, new_num_tokens, pad_to_multiple_of, mean_resizing
         )
-        decoder.embed_tokens = table.requires_grad_(decoder.embed_tokens.weight.requires_grad)
+        table.requires_grad_(decoder.embed_tokens.weight.requires_grad)
+        self.base_model.set_target_embeddings(table)
         if head is not None:
             resized = self._get_resized_lm_head(
                 head, table.num_embeddings, mean_resizing=mean_resizing
@@ -361,11 +279,16 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
 
     def __init__(self, config: GenSeq2SeqConfig):
         super().__init__(config, config.vocab_size)
-        self.num_sublayers = 3 * config.decoder_layers
-        self.layers = nn.ModuleList(
-            GenSeq2SeqDecoderBlock(config, layer_idx) for layer_idx in range(config.decoder_layers)
-        )
+        self.layers = self.make_layers()
         self.post_init()
+
+    def make_layers(self) -> nn.ModuleList:
+        """Return the blocks."""
+        self.num_sublayers = 3 * self.config.decoder_layers
+        return nn.ModuleList(
+            GenSeq2SeqDecoderBlock(self.config, index)
+            for index in range(self.config.decoder_layers)
+        )
 
     @merge_with_config_defaults
     @capture_outputs
@@ -378,6 +301,8 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        draft_hidden_states: torch.FloatTensor | None = None,
+        draft_attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Compute the states of the target.
@@ -394,6 +319,8 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
             past_key_values: Keys and values of earlier tokens and of the source.
             inputs_embeds: Embeddings instead of `input_ids`, (B, T, D).
             use_cache: Whether to return keys and values.
+            draft_hidden_states: States of a draft, (B, U, D), if this decoder rewrites one.
+            draft_attention_mask: 1 for the draft's tokens and 0 for its padding, (B, U).
             **kwargs: Passed to the attention implementation.
 
         Returns:
@@ -404,9 +331,7 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
                 target is longer than the model's positions.
         """
         if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(
-                DynamicCache(config=self.config), DynamicCache(config=self.config)
-            )
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         make_growing(past_key_values)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         hidden_states, rotary = self.embed(input_ids, inputs_embeds, attention_mask, past_length)
@@ -421,10 +346,16 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         source_mask = self._make_source_mask(
             hidden_states, encoder_hidden_states, encoder_attention_mask, past_key_values
         )
+        memories = [encoder_hidden_states]
+        if draft_hidden_states is not None:
+            memories.append(draft_hidden_states)
+            kwargs["draft_attention_mask"] = self._make_memory_mask(
+                hidden_states, draft_hidden_states, draft_attention_mask
+            )
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
-                encoder_hidden_states,
+                *memories,
                 attention_mask=mask,
                 encoder_attention_mask=source_mask,
                 rotary=rotary,
@@ -444,17 +375,49 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         past_key_values: EncoderDecoderCache | None,
     ) -> Any:
         """Return what the cross-attentions want to know about the source."""
-        queries = hidden_states.reshape(len(encoder_hidden_states), -1, hidden_states.shape[-1])
-        if self.config.cross_attention == "bidirectional":
-            is_cached = past_key_values is not None and past_key_values.is_updated.get(0, False)
-            return split_source(
-                self.config, queries, encoder_hidden_states, attention_mask, not is_cached
-            )
+        if self.config.cross_attention == "full":
+            return self._make_memory_mask(hidden_states, encoder_hidden_states, attention_mask)
+        is_cached = past_key_values is not None and past_key_values.is_updated.get(0, False)
+        return split_source(
+            self.config,
+            fold_beams(hidden_states, len(encoder_hidden_states)),
+            encoder_hidden_states,
+            attention_mask,
+            with_positions=not is_cached,
+        )
+
+    def _make_memory_mask(
+        self,
+        hidden_states: torch.Tensor,
+        memory: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+    ) -> Any:
+        """Return what the attention implementation wants, hiding the padding of a memory."""
         return create_bidirectional_mask(
             config=self.config,
-            inputs_embeds=queries,
+            inputs_embeds=fold_beams(hidden_states, len(memory)),
             attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
+            encoder_hidden_states=memory,
+        )
+
+
+class GenSeq2SeqRefinementDecoder(GenSeq2SeqDecoder):
+    """The second decoder, which rewrites a draft (Xia et al. 2017, "Deliberation Networks").
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    _can_record_outputs = GenSeq2SeqDecoder._can_record_outputs | {
+        "hidden_states": GenSeq2SeqRefinementBlock
+    }
+
+    def make_layers(self) -> nn.ModuleList:
+        """Return the blocks."""
+        count: int = self.config.refinement_layers
+        self.num_sublayers = 4 * count
+        return nn.ModuleList(
+            GenSeq2SeqRefinementBlock(self.config, index) for index in range(count)
         )
 
 
@@ -475,15 +438,21 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
                 "encoder.embed_tokens.weight": "embed_tokens.weight",
                 "decoder.embed_tokens.weight": "embed_tokens.weight",
             }
+        else:
+            self._tied_weights_keys = {}
         self.encoder = GenSeq2SeqEncoder(config)
         self.decoder = GenSeq2SeqDecoder(config)
+        if config.refinement_decoder:
+            self.refinement_decoder = GenSeq2SeqRefinementDecoder(config)
+            table = "embed_tokens" if config.shares_vocabulary else "decoder.embed_tokens"
+            self._tied_weights_keys["refinement_decoder.embed_tokens.weight"] = f"{table}.weight"
         self.post_init()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Return which weights are tied: a shared embedding is one, whether or not the head is it."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
-        return dict(self._tied_weights_keys or {})
+        return dict(self._tied_weights_keys)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embedding of the source's tokens, which is the target's if they share one."""
@@ -493,7 +462,14 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
         """Replace the embedding of the source's tokens, and the target's if they share one."""
         self.encoder.embed_tokens = value
         if self.config.shares_vocabulary:
-            self.embed_tokens = self.decoder.embed_tokens = value
+            self.embed_tokens = value
+            self.set_target_embeddings(value)
+
+    def set_target_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding of the target's tokens."""
+        self.decoder.embed_tokens = value
+        if self.config.refinement_decoder:
+            self.refinement_decoder.embed_tokens = value
 
     @can_return_tuple
     def forward(
@@ -507,9 +483,14 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        draft_hidden_states: torch.FloatTensor | None = None,
+        draft_attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """Compute the states of source and target; see [`GenSeq2SeqForConditionalGeneration`]."""
+        """Compute the states of source and target; see [`GenSeq2SeqForConditionalGeneration`].
+
+        With the states of a draft, the target's states are those of the second decoder.
+        """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
@@ -519,7 +500,12 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
-        outputs = self.decoder(
+        decoder = self.decoder
+        if draft_hidden_states is not None:
+            decoder = self.refinement_decoder
+            kwargs["draft_hidden_states"] = draft_hidden_states
+            kwargs["draft_attention_mask"] = draft_attention_mask
+        outputs = decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
@@ -541,7 +527,9 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
         )
 
 
-class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMixin):
+class GenSeq2SeqForConditionalGeneration(
+    RefinementMixin, GenSeq2SeqPreTrainedModel, GenerationMixin
+):
     """The encoder-decoder with its head: translation, summarisation, dialogue.
 
     Args:
@@ -611,8 +599,11 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        draft_ids: torch.LongTensor | None = None,
+        draft_hidden_states: torch.FloatTensor | None = None,
+        draft_attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> Seq2SeqLMOutput:
+    ) -> GenSeq2SeqOutput:
         """Compute logits, and the loss if labels are given.
 
         Args:
@@ -636,11 +627,18 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
                 where the loss is computed in chunks that never hold all logits at once.
             num_items_in_batch: Number of tokens that the summed loss is divided by. `None`: those
                 that count here.
+            draft_ids: Token ids of a draft that ends with eos, (B, U), which the second decoder of a
+                refinement model rewrites. `None`, with labels: what the first decoder finds most
+                likely at each place.
+            draft_hidden_states: The draft's states, (B, U, D), instead of its ids.
+            draft_attention_mask: 1 for the states' tokens and 0 for padding, (B, U).
             **kwargs: `label_smoothing` of this loss, if not as configured, and arguments of the
                 attention implementation.
 
         Returns:
-            The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions.
+            The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions. Of a
+            refinement model they are the second decoder's, if there are labels or a draft; the loss
+            is then that of [`RefinementMixin.join_losses`], beside its two parts.
         """
         # Not a parameter: the Trainer takes every one that is called label... for a label.
         label_smoothing = kwargs.pop("label_smoothing", None)
@@ -648,6 +646,30 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
             use_cache = bool(use_cache)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if label_smoothing is None:
+            label_smoothing = self.config.label_smoothing
+        first_loss = None
+        if (labels is not None or draft_ids is not None) and self.rewrites(draft_ids):
+            if encoder_outputs is None:
+                encoder_outputs = self.get_encoder()(
+                    input_ids, attention_mask, inputs_embeds, **kwargs
+                )
+            source = {
+                "encoder_hidden_states": encoder_outputs[0],
+                "encoder_attention_mask": attention_mask,
+            }
+            if labels is not None:
+                first_loss, likeliest = self.first_pass(
+                    labels,
+                    label_smoothing,
+                    num_items_in_batch,
+                    input_ids=decoder_input_ids,
+                    inputs_embeds=decoder_inputs_embeds,
+                    attention_mask=decoder_attention_mask,
+                    **source,
+                )
+                draft_ids = likeliest if draft_ids is None else draft_ids
+            draft_hidden_states, draft_attention_mask = self.encode_draft(draft_ids, **source)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -658,14 +680,13 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            draft_hidden_states=draft_hidden_states,
+            draft_attention_mask=draft_attention_mask,
             **kwargs,
         )
         states = outputs.last_hidden_state
-        if label_smoothing is None:
-            label_smoothing = self.config.label_smoothing
         if return_logits is None:
             return_logits = labels is None or not self.training
-
         loss = logits = None
         softcap = self.config.logit_softcap
         if labels is None:
@@ -679,8 +700,10 @@ class GenSeq2SeqForConditionalGeneration(GenSeq2SeqPreTrainedModel, GenerationMi
             loss = loss_from_states(
                 states, self.lm_head, labels, label_smoothing, num_items_in_batch, softcap
             )
-        return Seq2SeqLMOutput(
-            loss=loss,
+        return GenSeq2SeqOutput(
+            loss=loss if first_loss is None else self.join_losses(first_loss, loss),
+            draft_loss=first_loss,
+            refinement_loss=None if first_loss is None else loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
