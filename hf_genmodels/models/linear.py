@@ -74,6 +74,8 @@ def _suits_onednn(input: torch.Tensor, weight: torch.Tensor) -> bool:
 def _onednn_linear(
     input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
+    if not weight.is_contiguous() and not weight.T.is_contiguous():
+        weight = weight.contiguous()  # for gaps in a weight oneDNN has a reference code only
     return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
@@ -76,6 +77,22 @@ def test_it_takes_empty_batches_other_types_and_strided_weights() -> None:
     assert linear(torch.zeros(2, 8).double(), torch.zeros(3, 8).double()).dtype == torch.float64
     states, weight = torch.randn(5, 8)[:, ::2], torch.randn(4, 3).T
     torch.testing.assert_close(linear(states, weight), states @ weight.T)
+
+
+def test_gaps_between_the_rows_of_a_weight_do_not_make_it_slow() -> None:
+    states = torch.randn(96, 256)
+    wide = torch.randn(256, 512)
+
+    def seconds(weight: torch.Tensor) -> float:
+        times = []
+        for _ in range(4):
+            start = time.process_time()
+            linear(states, weight)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    for strided in (wide[:, :256], wide[:, :256].T, wide[:, ::2]):
+        assert seconds(strided) < 0.005 + 20 * seconds(strided.contiguous())
 
 
 def test_it_obeys_autocast() -> None:
