@@ -149,7 +149,6 @@ def render_card(
 
     kind = kind_of(config)
     ours = config.model_type in FAMILIES
-    values = config.to_dict()
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template), undefined=jinja2.StrictUndefined
     )
@@ -162,7 +161,7 @@ def render_card(
         task=_task(card, kind),
         verb=VERBS.get(_task(card, kind), "write"),
         custom_code=ours,
-        own_target_tokenizer=ours and values.get("source_vocab_size") is not None,
+        own_target_tokenizer=_has_two_vocabularies(config),
         prompt=text.string(_prompt(card) or kind.prompt),
         base_model=text.inline(shown(card.base_model)),
         training_data=text.rows(_training_data(card)),
@@ -192,6 +191,13 @@ def _template(name: str) -> str:
 def _picture(folder: str | Path | None, name: str) -> str:
     """Return the name of a picture, or nothing if it is not there."""
     return name if folder is not None and (Path(folder) / name).is_file() else ""
+
+
+def _has_two_vocabularies(config: PreTrainedConfig) -> bool:
+    """Tell whether the targets have a vocabulary of their own, in our words or in Marian's."""
+    values = config.to_dict()
+    separate = values.get("share_encoder_decoder_embeddings") is False
+    return separate or values.get("source_vocab_size") is not None
 
 
 def _prompt(card: CardData) -> str:

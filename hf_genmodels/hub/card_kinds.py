@@ -41,6 +41,7 @@ _SEQ2SEQ_SIZES = {
     "max_position_embeddings": "longest text",
     "vocab_size": "vocabulary",
     "source_vocab_size": "source vocabulary",
+    "decoder_vocab_size": "target vocabulary",
 }
 
 

@@ -183,6 +183,18 @@ def test_an_exported_model_needs_no_code_of_ours():
     assert 'AutoModelForSeq2SeqLM.from_pretrained("x")' in text
     assert "| width | 64 |" in text
     assert "custom_code" not in text
+    assert "target_tokenizer" not in text
+
+
+def test_an_exported_model_with_two_vocabularies_has_two_tokenizers():
+    config = MarianConfig(
+        d_model=64, vocab_size=8000, decoder_vocab_size=4000, share_encoder_decoder_embeddings=False
+    )
+
+    text = render_card(CardData(name="x"), config)
+
+    assert 'subfolder="target_tokenizer"' in text
+    assert "| target vocabulary | 4,000 tokens |" in text
 
 
 def test_text_from_data_cannot_break_out_of_its_place(config):
