@@ -19,7 +19,7 @@ import torch
 
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.config.seq2seq import TrainSeq2SeqConfig
-from hf_genmodels.data.seq2seq import count_items, load_pair_data
+from hf_genmodels.data.seq2seq import Counts, count_items, load_pair_data
 from hf_genmodels.engine.checkpoint import (
     load_checkpoint,
     mean_of_checkpoints,
@@ -28,7 +28,7 @@ from hf_genmodels.engine.checkpoint import (
 )
 from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.launch import launch, needs_launch
-from hf_genmodels.engine.objective import Counts, added, compute_losses
+from hf_genmodels.engine.objective import added, compute_losses
 from hf_genmodels.engine.optim import build_optimizer, build_schedule
 from hf_genmodels.engine.publishing import finish, publish
 from hf_genmodels.engine.run import Run, begin, start_run
@@ -101,8 +101,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
         run.clock.tick(counts.tokens)
         run.metrics.advance(state.step, measured["loss"], run.clock.tokens_per_second)
         if state.every(config.log_every) or state.step == 1:
-            padding = round(batches.padding_share, 4)
-            run.log(**measured, lr=rate, grad_norm=grad_norm, padding=padding)
+            run.log(**measured, lr=rate, grad_norm=grad_norm, padding=round(counts.padding, 4))
 
         last = state.step == config.max_steps
         with run.clock.paused(), averaged(ema, bare_model):

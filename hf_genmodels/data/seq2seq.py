@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from hf_genmodels.config.seq2seq import PairDataConfig
-from hf_genmodels.data.buckets import TokenBudgetSampler, padding_share, pair_loader
+from hf_genmodels.data.buckets import TokenBudgetSampler, pair_loader
 from hf_genmodels.data.hub_datasets import validation_split
 from hf_genmodels.data.packing import IGNORED
 from hf_genmodels.data.pair_cache import PairCache, build_pair_cache
@@ -150,14 +150,39 @@ def load_pair_data(
     return PairData(train, validation if limit is None else validation.part(0, limit), name)
 
 
-def count_items(batch: dict[str, torch.Tensor]) -> list[int]:
-    """Return how many target tokens, pairs and negative target tokens a batch has."""
+class Counts(NamedTuple):
+    """What stands in some batches.
+
+    Attributes:
+        tokens: Target tokens.
+        pairs: Pairs.
+        negatives: Tokens of negative targets.
+        source_tokens: Source tokens.
+        positions: Positions of both sides, padding included.
+    """
+
+    tokens: int
+    pairs: int
+    negatives: int
+    source_tokens: int
+    positions: int
+
+    @property
+    def padding(self) -> float:
+        """Which part of the positions is padding, 0 .. 1."""
+        return 1 - (self.tokens + self.source_tokens) / max(self.positions, 1)
+
+
+def count_items(batch: dict[str, torch.Tensor]) -> Counts:
+    """Return what stands in a batch, as `collate_pairs` or `collate_poems` makes it."""
     negatives = batch.get("negative_labels")
-    return [
-        int((batch["labels"] != IGNORED).sum()),
-        len(batch["labels"]),
-        0 if negatives is None else int((negatives != IGNORED).sum()),
-    ]
+    return Counts(
+        tokens=int((batch["labels"] != IGNORED).sum()),
+        pairs=len(batch["labels"]),
+        negatives=0 if negatives is None else int((negatives != IGNORED).sum()),
+        source_tokens=int(batch["attention_mask"].sum()),
+        positions=batch["attention_mask"].numel() + batch["labels"].numel(),
+    )
 
 
 class PairBatches:
@@ -207,16 +232,11 @@ class PairBatches:
             loader = pair_loader(train, self._sampler, **options)
         self._batches = iter(loader)
         self._used = 0
-        self.padding_share = 0.0
 
     def __next__(self) -> dict[str, torch.Tensor]:
         """Return the next batch, as `collate_pairs` or `collate_poems` makes it."""
         batch: dict[str, torch.Tensor] = next(self._batches)
         self._used += 1
-        # Smoothed over about twenty batches.
-        share = padding_share(batch)
-        weight = 0.05 if self._used > 1 else 1.0
-        self.padding_share += weight * (share - self.padding_share)
         return batch
 
     @property

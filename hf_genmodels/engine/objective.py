@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_genmodels.config.seq2seq import LossConfig
 from hf_genmodels.data.packing import IGNORED
+from hf_genmodels.data.seq2seq import Counts
 from hf_genmodels.losses.contrastive import info_nce, pooled
 from hf_genmodels.losses.divergences import (
     js_divergence,
@@ -23,20 +24,6 @@ DIVERGENCES = {"kl": kl_divergence, "js": js_divergence, "symmetric": symmetric_
 INPUTS = ("input_ids", "attention_mask", "labels")
 # Losses that a model computes itself and adds up.
 OWN_PARTS = ("draft_loss", "refinement_loss")
-
-
-class Counts(NamedTuple):
-    """What the sums of a step are divided by, over all ranks and micro-batches.
-
-    Attributes:
-        tokens: Target tokens.
-        pairs: Pairs.
-        negatives: Tokens of negative targets.
-    """
-
-    tokens: int
-    pairs: int
-    negatives: int
 
 
 def compute_losses(
@@ -53,7 +40,7 @@ def compute_losses(
         bare_model: The same without wrappers, for the passes of the other losses.
         batch: `input_ids`, `attention_mask`, `labels`; for the losses over groups also
             `positive_input_ids`, `positive_attention_mask`, `groups` and `negative_labels`.
-        counts: What the sums of the step are divided by.
+        counts: What stands in the whole step, over all ranks and micro-batches.
         config: Which losses count, and how much.
 
     Returns:

@@ -1,5 +1,5 @@
 """The same text and cache as for runs of one process."""
 
-from tests.training.conftest import own_cache, train_file, validation_file
+from tests.training.conftest import own_cache, pair_file, train_file, validation_file
 
-__all__ = ["own_cache", "train_file", "validation_file"]
+__all__ = ["own_cache", "pair_file", "train_file", "validation_file"]

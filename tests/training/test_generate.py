@@ -5,7 +5,8 @@ import torch
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_model
-from hf_genmodels.training.generate import GenerateOptions, encode_prompt, generate, main
+from hf_genmodels.inference.language_texts import encode_prompt
+from hf_genmodels.training.generate import GenerateOptions, generate, main
 from tests.hub.conftest import model, published, tokenizer
 
 __all__ = ["model", "published", "tokenizer"]

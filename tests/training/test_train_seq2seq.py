@@ -226,8 +226,8 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_work_is_said_before_any_work(case: str, pair_file: Path, tmp_path: Path):
-    options, words = BAD[case]
-    file = None if case in ("nothing to train on", "sample", "language") else pair_file
+    options, words = dict(BAD[case][0]), BAD[case][1]
+    file = options.pop("train_file", None if case == "nothing to train on" else pair_file)
     folder = tmp_path / "run"
     outcome = runs.call(runs.tiny_translation(file, output_dir=folder, **options))
     assert words in outcome.error
