@@ -24,15 +24,15 @@ from hf_genmodels.hub.export_ctranslate2 import export_ctranslate2
 from hf_genmodels.hub.export_gpt2 import export_gpt2
 from hf_genmodels.hub.export_marian import export_marian
 from hf_genmodels.hub.export_report import ExportReport
-from hf_genmodels.hub.folder import TARGET_TOKENIZER, publish_folder
+from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.loading import (
     is_checkpoint,
     load_model,
+    load_target_tokenizer,
     load_tokenizer,
     model_folder,
     run_folder,
 )
-from hf_genmodels.tokenization import saving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -85,7 +85,7 @@ def export(
     if format == "gpt2":
         return export_gpt2(model, tokenizer, out)
     export_pairs = export_marian if format == "marian" else export_ctranslate2
-    return export_pairs(model, tokenizer, _target_tokenizer(source), out)
+    return export_pairs(model, tokenizer, load_target_tokenizer(source), out)
 
 
 def _check_type(source: Path, model_type: str, format: str) -> None:
@@ -104,13 +104,6 @@ def _check_type(source: Path, model_type: str, format: str) -> None:
         )
 
 
-def _target_tokenizer(source: Path) -> PreTrainedTokenizerFast | None:
-    """Return the tokenizer of what the model writes, if it has one of its own."""
-    folder = run_folder(source) if is_checkpoint(source) else source
-    folder = folder / TARGET_TOKENIZER
-    return saving.load_tokenizer(folder) if folder.is_dir() else None
-
-
 def _export_hub(
     source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path
 ) -> ExportReport:
@@ -120,7 +113,7 @@ def _export_hub(
         if (card_folder / name).is_file() and not is_checkpoint(source):
             (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(card_folder / name, out / name)
-    publish_folder(model, tokenizer, out, target_tokenizer=_target_tokenizer(source))
+    publish_folder(model, tokenizer, out, target_tokenizer=load_target_tokenizer(source))
     report = verify.verify_folder(out, model)
     return ExportReport(out, "hub", 0.0, str(report))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.folder import finish_publishing, no_progress_bars
+from hf_genmodels.hub.folder import TARGET_TOKENIZER, finish_publishing, no_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -142,6 +142,34 @@ def load_tokenizer(source: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(_cannot_load(source, place, error)) from error
+
+
+def load_target_tokenizer(source: str | Path) -> Any | None:
+    """Load the tokenizer of what a model writes, if that is not the one of what it reads.
+
+    Args:
+        source: A folder, a checkpoint of a run, or the name of a repository on the hub.
+
+    Returns:
+        The tokenizer, a `PreTrainedTokenizerFast`, or `None`.
+
+    Raises:
+        UserError: If there is one, but it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    from hf_genmodels.tokenization import saving
+
+    place = _place(source)
+    if not isinstance(place, Path):
+        try:
+            return AutoTokenizer.from_pretrained(
+                place, subfolder=TARGET_TOKENIZER, trust_remote_code=False
+            )
+        except (OSError, ValueError):  # most repositories have none
+            return None
+    folder = (run_folder(place) if is_checkpoint(place) else place) / TARGET_TOKENIZER
+    return saving.load_tokenizer(folder) if folder.is_dir() else None
 
 
 def place_model(model: Any, device: str | None = None, *, int8: bool = False) -> Any:
