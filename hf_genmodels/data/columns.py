@@ -136,3 +136,20 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def text_of(row: Mapping[str, Any], path: str, place: str) -> str:
+    """Return the text of a field without white space around it; empty where it is absent.
+
+    Args:
+        row: A row of a table.
+        path: The field.
+        place: What the row is called in messages.
+
+    Raises:
+        UserError: If the field holds something else.
+    """
+    value = field(row, path)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{place} holds {type(value).__name__} in the column {path!r}, not text.")
+    return without_surrogates(value or "").strip()

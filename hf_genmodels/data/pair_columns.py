@@ -75,7 +75,7 @@ def choose_columns(
         )
     elif all(languages):
         texts = tuple(
-            _language(sample, str(lang), where, f"--{side}_lang")
+            choose_language(sample, str(lang), where, f"--{side}_lang")
             for side, lang in zip(("source", "target"), languages, strict=True)
         )
     else:
@@ -115,8 +115,20 @@ def _check_present(sample: Sequence[Mapping[str, Any]], name: str, where: str, f
         )
 
 
-def _language(sample: Sequence[Mapping[str, Any]], language: str, where: str, flag: str) -> str:
-    """Return the field that holds a language, inside the column of translations or by itself."""
+def choose_language(
+    sample: Sequence[Mapping[str, Any]], language: str, where: str, flag: str
+) -> str:
+    """Return the field that holds a language, inside the column of translations or by itself.
+
+    Args:
+        sample: Some rows of the table.
+        language: The language.
+        where: What the table is called in messages.
+        flag: What names the language on the command line.
+
+    Raises:
+        UserError: If there is no such language; the message lists those that there are.
+    """
     fields = text_fields(sample)
     inside = f"{TRANSLATION}."
     for name in (f"{inside}{language}", language):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_genmodels.data import parallel_files, text_files
-from hf_genmodels.data.columns import field, root, without_surrogates
+from hf_genmodels.data.columns import field, root, text_of, without_surrogates
 from hf_genmodels.data.hub_datasets import HubDataset
 from hf_genmodels.data.openings import split_opening
 from hf_genmodels.data.pair_columns import PairColumns, choose_columns
@@ -288,19 +288,12 @@ class PairSource:
     ) -> Iterator[Pair]:
         for number, row in enumerate(rows, start=1):
             place = f"Row {number} of {where}"
-            texts = [_text(row, path, place) for path in columns.texts]
+            texts = [text_of(row, path, place) for path in columns.texts]
             if len(texts) == 1:
                 texts = list(split_opening(texts[0], self.split_at) or (texts[0], ""))
             group = _words(row, columns.group) if columns.group else ""
             others = {path: _words(row, path) for path in columns.others}
             yield Pair(texts[0], texts[1], group, others)
-
-
-def _text(row: Mapping[str, Any], path: str, place: str) -> str:
-    value = field(row, path)
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{place} holds {type(value).__name__} in the column {path!r}, not text.")
-    return without_surrogates(value or "").strip()
 
 
 def _words(row: Mapping[str, Any], path: str) -> str:
