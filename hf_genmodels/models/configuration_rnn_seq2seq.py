@@ -24,6 +24,8 @@ class GenRNNSeq2SeqConfig(PreTrainedConfig):
         embedding_size: Width of the token embeddings. `None`: `hidden_size`.
         encoder_layers: Number of recurrent layers of the encoder.
         decoder_layers: Number of recurrent layers of the decoder.
+        max_position_embeddings: Longest text in tokens that the model is meant for. It has no
+            positions and reads longer ones too, but tools take their limits from here.
         cell: `lstm` (Hochreiter and Schmidhuber 1997), `gru` (Cho et al. 2014, arXiv:1406.1078) or
             `rnn` (Elman 1990, with tanh).
         attention: How the decoder looks at the encoder's states: `none`, the last state alone says
@@ -57,6 +59,7 @@ class GenRNNSeq2SeqConfig(PreTrainedConfig):
     embedding_size: int | None = None
     encoder_layers: int = 2
     decoder_layers: int = 2
+    max_position_embeddings: int = 512
     cell: str = "lstm"
     attention: str = "general"
     input_feeding: bool = False
@@ -95,7 +98,14 @@ class GenRNNSeq2SeqConfig(PreTrainedConfig):
         Raises:
             ValueError: With the field, its value and what would be allowed.
         """
-        sizes = ["vocab_size", "hidden_size", "embedding_size", "encoder_layers", "decoder_layers"]
+        sizes = [
+            "vocab_size",
+            "hidden_size",
+            "embedding_size",
+            "encoder_layers",
+            "decoder_layers",
+            "max_position_embeddings",
+        ]
         if not self.shares_vocabulary:
             sizes.append("source_vocab_size")
         check_sizes(self, sizes)

@@ -10,7 +10,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub import export_marian as marian_module
 from hf_genmodels.hub import export_report
+from hf_genmodels.hub.export import export, main
 from hf_genmodels.hub.export_marian import export_marian
+from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.models.configuration_rnn_seq2seq import GenRNNSeq2SeqConfig
+from hf_genmodels.models.modeling_rnn_seq2seq import GenRNNSeq2SeqForConditionalGeneration
 from tests.hub.translators import make_tokenizer, make_translator
 
 
@@ -88,3 +92,31 @@ def test_the_models_own_generation_settings_do_not_touch_the_comparison(tmp_path
     export_marian(model, make_tokenizer(), None, tmp_path / "marian")
     assert model.generation_config.num_beams == 3
     assert MarianMTModel.from_pretrained(tmp_path / "marian").generation_config.num_beams == 3
+
+
+def test_the_command_line_writes_a_published_translator_as_marian(tmp_path, capsys):
+    source = publish_folder(make_translator(), make_tokenizer(), tmp_path / "toy")
+
+    main([str(source), str(tmp_path / "marian"), "--format", "marian"])
+
+    assert "(format marian)" in (written := capsys.readouterr().out)
+    assert "largest difference" in written
+    assert type(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "marian")) is MarianMTModel
+
+
+def test_a_format_of_another_family_is_refused_with_those_that_fit(tmp_path, published):
+    rnn = GenRNNSeq2SeqForConditionalGeneration(
+        GenRNNSeq2SeqConfig(vocab_size=259, hidden_size=8, encoder_layers=1, decoder_layers=1)
+    )
+    source = publish_folder(rnn, make_tokenizer(), tmp_path / "rnn")
+    with pytest.raises(UserError, match=r"holds one of type gen_rnn_seq2seq. Choose from: hub"):
+        export(source, tmp_path / "marian", "marian")
+    with pytest.raises(UserError, match=r"type gen_gpt. Choose from: hub, gpt2"):
+        export(published, tmp_path / "marian", "marian")
+    assert not (tmp_path / "marian").exists()
+
+
+def test_a_marian_folder_is_not_ours_to_export(tmp_path):
+    export_marian(make_translator(), make_tokenizer(), None, tmp_path / "marian")
+    with pytest.raises(UserError, match="from_marian"):
+        export(tmp_path / "marian", tmp_path / "out")

@@ -153,6 +153,11 @@ def test_states_and_attentions_are_returned(variant, beams):
     assert len(outputs.encoder_hidden_states) == 2
 
 
+def test_texts_may_be_longer_than_the_model_is_meant_for():
+    model = make_model(max_position_embeddings=4)
+    assert seeded(model, eos_token_id=None).shape == (3, 10)
+
+
 def test_assisted_decoding_is_refused(model):
     with pytest.raises(ValueError, match="assisted generation"):
         model.generate(**make_batch((4,)), assistant_model=model, max_new_tokens=3)
