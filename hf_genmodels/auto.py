@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MODELS = "hf_genmodels.models"
 CONFIG_AUTO = "transformers.models.auto.configuration_auto"
 MODEL_AUTO = "transformers.models.auto.modeling_auto"
+PIPELINES = "transformers.pipelines"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Family:
         config: Configuration class, as "module.Class" within `hf_genmodels.models`.
         models: Auto class of transformers -> model class, as "module.Class".
         task: Pipeline that runs a published folder.
+        pipeline: Class of that pipeline if transformers has none, as "module.Class".
     """
 
     config: str
     models: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
+    pipeline: str = ""
 
 
 FAMILIES: dict[str, Family] = {
@@ -57,16 +60,16 @@ FAMILIES: dict[str, Family] = {
             "AutoModelForSeq2SeqLM": "modeling_seq2seq.GenSeq2SeqForConditionalGeneration",
         },
         task="text-to-text",
+        pipeline="pipeline_text_to_text.TextToTextPipeline",
     ),
     "gen_rnn_seq2seq": Family(
         config="configuration_rnn_seq2seq.GenRNNSeq2SeqConfig",
         models={
             "AutoModel": "modeling_rnn_seq2seq.GenRNNSeq2SeqModel",
-            "AutoModelForSeq2SeqLM": (
-                "modeling_rnn_seq2seq.GenRNNSeq2SeqForConditionalGeneration"
-            ),
+            "AutoModelForSeq2SeqLM": ("modeling_rnn_seq2seq.GenRNNSeq2SeqForConditionalGeneration"),
         },
         task="text-to-text",
+        pipeline="pipeline_text_to_text.TextToTextPipeline",
     ),
 }
 
@@ -86,10 +89,19 @@ def auto_map_for(config: PreTrainedConfig) -> dict[str, str]:
     return {"AutoConfig": family.config, **family.models}
 
 
+def custom_pipelines_for(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """Return what `custom_pipelines` in config.json says: task -> the class and what it loads."""
+    family = family_of(config)
+    if not family.pipeline:
+        return {}
+    return {family.task: {"impl": family.pipeline, "pt": [_head(family)], "type": "text"}}
+
+
 def code_files_for(config: PreTrainedConfig) -> list[Path]:
     """Return the files of `hf_genmodels/models` that travel with a model of this type."""
     folder = Path(__file__).parent / "models"
-    waiting = {reference.split(".")[0] for reference in auto_map_for(config).values()}
+    references = [*auto_map_for(config).values(), family_of(config).pipeline]
+    waiting = {reference.split(".")[0] for reference in references if reference}
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
@@ -110,7 +122,10 @@ def register_configs() -> None:
     from transformers import AutoConfig
 
     for model_type, family in FAMILIES.items():
-        AutoConfig.register(model_type, resolve(family.config), exist_ok=True)
+        config: Any = resolve(family.config)
+        if family.pipeline:
+            config.custom_pipelines = PipelinesOfTheFolder()
+        AutoConfig.register(model_type, config, exist_ok=True)
 
 
 def register_all() -> None:
@@ -123,6 +138,40 @@ def register_all() -> None:
             getattr(transformers, auto_class).register(
                 resolve(family.config), resolve(reference), exist_ok=True
             )
+
+
+def register_pipelines() -> None:
+    """Register the pipelines that transformers does not have. Can be called again."""
+    import transformers
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    for family in FAMILIES.values():
+        if not family.pipeline:
+            continue
+        pipeline_class = resolve(family.pipeline)  # may register it, when its module is imported
+        if family.task not in PIPELINE_REGISTRY.supported_tasks:
+            PIPELINE_REGISTRY.register_pipeline(
+                family.task,
+                pipeline_class=pipeline_class,
+                pt_model=getattr(transformers, _head(family)),
+                type="text",
+            )
+
+
+class PipelinesOfTheFolder:
+    """Keeps `custom_pipelines` of a config.json for saving, and shows none of them.
+
+    `transformers.pipeline` takes a pipeline that config.json names before a registered one, and asks
+    for `trust_remote_code`. Where this package is imported, its own pipeline shall run.
+    """
+
+    def __get__(self, config: Any, owner: type) -> dict[str, Any]:
+        """Return no pipelines."""
+        return {}
+
+    def __set__(self, config: Any, value: dict[str, Any]) -> None:
+        """Keep the value where `save_pretrained` finds it."""
+        vars(config)["custom_pipelines"] = value
 
 
 def register_when_imported() -> None:
@@ -140,13 +189,21 @@ def register_when_imported() -> None:
             register_configs()
         if MODEL_AUTO in finished and _all_finished(_model_modules(), finished):
             register_all()
+        if PIPELINES in finished and _all_finished(_pipeline_modules(), finished):
+            register_pipelines()
 
-    for name in (*_config_modules(), *_model_modules(), CONFIG_AUTO, MODEL_AUTO):
+    ours = (*_config_modules(), *_model_modules(), *_pipeline_modules())
+    for name in dict.fromkeys((*ours, CONFIG_AUTO, MODEL_AUTO, PIPELINES)):
         wrapt.register_post_import_hook(after_import, name)
 
 
 def _all_finished(names: list[str], finished: set[str]) -> bool:
     return all(name in finished or name not in sys.modules for name in names)
+
+
+def _head(family: Family) -> str:
+    """Return the Auto class of the model with its head."""
+    return list(family.models)[-1]
 
 
 def _config_modules() -> list[str]:
@@ -157,3 +214,8 @@ def _model_modules() -> list[str]:
     references = [r for family in FAMILIES.values() for r in family.models.values()]
     ours = {f"{MODELS}.{reference.split('.')[0]}" for reference in references}
     return ["transformers.modeling_layers", *_config_modules(), *sorted(ours)]
+
+
+def _pipeline_modules() -> list[str]:
+    ours = {f"{MODELS}.{f.pipeline.split('.')[0]}" for f in FAMILIES.values() if f.pipeline}
+    return [MODEL_AUTO, *_model_modules(), *sorted(ours)]

@@ -20,14 +20,19 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for
+from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for, custom_pipelines_for
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, render_card
 from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import (
+        GenerationConfig,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerFast,
+    )
 
 STAGING = ".publishing"
 READY = ".published"
@@ -44,6 +49,8 @@ TARGET_TOKENIZER = "target_tokenizer"
 CARD_IMAGE = re.compile(r"!\[[^\]]*\]\(((?!https?:)[^)\s]+)\)")
 RELATIVE_IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
 DEFAULT_NEW_TOKENS = 128
+NUM_BEAMS = 4
+LONGEST_TARGET = 256
 
 
 def publish_folder(
@@ -173,11 +180,13 @@ def published_files(folder: str | Path) -> list[Path]:
 
 
 def generation_defaults(model: PreTrainedModel) -> GenerationConfig:
-    """Return the model's generation settings, completed by sampling that suits small models.
+    """Return the model's generation settings, completed by what suits its family.
 
-    What is set already stays. Otherwise: sample with temperature 0.8 and the smallest set of tokens
-    that holds 95 % of the probability (Holtzman et al. 2020, arXiv:1904.09751), at most 128 new
-    tokens and half of the context.
+    What is set already stays. Otherwise a language model samples with temperature 0.8 and the
+    smallest set of tokens that holds 95 % of the probability (Holtzman et al. 2020,
+    arXiv:1904.09751), at most 128 new tokens and half of the context; and a sequence-to-sequence
+    model searches with 4 beams until no better result is in sight, at most as many tokens as it has
+    positions, or 256.
 
     Args:
         model: A model that can generate.
@@ -185,6 +194,18 @@ def generation_defaults(model: PreTrainedModel) -> GenerationConfig:
     settings = copy.deepcopy(model.generation_config)
     settings._from_model_config = False
     config = model.config
+    if config.is_encoder_decoder:
+        _search_with_beams(settings, config)
+    else:
+        _sample(settings, config)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(settings, name) is None:
+            setattr(settings, name, getattr(config, name))
+    return settings
+
+
+def _sample(settings: GenerationConfig, config: PreTrainedConfig) -> None:
+    """Complete the settings of a language model."""
     if settings.do_sample is None:
         settings.do_sample = True
     if settings.do_sample and settings.temperature is None and settings.top_p is None:
@@ -192,10 +213,19 @@ def generation_defaults(model: PreTrainedModel) -> GenerationConfig:
         settings.top_p = 0.95
     if settings.max_new_tokens is None and settings.max_length is None:
         settings.max_new_tokens = min(DEFAULT_NEW_TOKENS, config.max_position_embeddings // 2)
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if getattr(settings, name) is None:
-            setattr(settings, name, getattr(config, name))
-    return settings
+
+
+def _search_with_beams(settings: GenerationConfig, config: PreTrainedConfig) -> None:
+    """Complete the settings of a sequence-to-sequence model."""
+    if settings.do_sample is None:
+        settings.do_sample = False
+    if settings.num_beams is None and not settings.do_sample:
+        settings.num_beams = NUM_BEAMS
+    if settings.max_new_tokens is None and settings.max_length is None:
+        positions = config.to_dict().get("max_position_embeddings")
+        settings.max_new_tokens = positions or LONGEST_TARGET
+    if settings.decoder_start_token_id is None:
+        settings.decoder_start_token_id = config.decoder_start_token_id
 
 
 @contextmanager
@@ -226,6 +256,8 @@ def _write_model(
     config_file = staging / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["auto_map"] = auto_map_for(model.config)
+    if pipelines := custom_pipelines_for(model.config):
+        config["custom_pipelines"] = pipelines
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     config_file.write_text(text, encoding="utf-8")
     for file in code_files_for(model.config):
@@ -243,7 +275,9 @@ def _write_card(model: PreTrainedModel, folder: Path, staging: Path, card: CardD
 def _code_names(folder: Path) -> list[str]:
     """Return the names of the Python files that config.json names, and of those they import."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    waiting = {str(value).split(".")[0] for value in config.get("auto_map", {}).values()}
+    references = [str(value) for value in config.get("auto_map", {}).values()]
+    references += [str(task["impl"]) for task in config.get("custom_pipelines", {}).values()]
+    waiting = {reference.split(".")[0] for reference in references}
     found: set[str] = set()
     while waiting:
         name = waiting.pop()

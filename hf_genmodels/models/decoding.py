@@ -20,7 +20,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 
-from .search import DecoderSteps, SearchSettings, beam_search, greedy_search
+from .search import SHARE_SOURCES, DecoderSteps, SearchSettings, beam_search, greedy_search
 
 DEFAULT_NEW_TOKENS = 256
 OVERLONG = ("truncate", "error")
@@ -155,16 +155,16 @@ def can_search(model: PreTrainedModel, config: GenerationConfig) -> bool:
     """Whether the searches here do all that the settings ask for.
 
     Args:
-        model: The model; one with a `generate` of its own is left to it.
+        model: The model; one that is decoded in another way is left to its `generate`.
         config: Settings, as `resolve_settings` returns them.
     """
-    if config.do_sample or type(model).generate is not GenerationMixin.generate:
+    values = model.config.get_text_config(decoder=True).to_dict()
+    if config.do_sample or values.get("refinement_decoder"):
         return False
-    eos_ids = _eos_ids(config)
-    if (
-        model.config.get_text_config(decoder=True).vocab_size
-        < (1 + len(eos_ids)) * config.num_beams
-    ):
+    is_ours = model.config.model_type in SHARE_SOURCES
+    if not is_ours and type(model).generate is not GenerationMixin.generate:
+        return False
+    if values["vocab_size"] < (1 + len(_eos_ids(config))) * config.num_beams:
         return False
     for name, value in config.to_diff_dict().items():
         is_neutral = not value or (name in NEUTRAL_AT_ONE and value == 1)
