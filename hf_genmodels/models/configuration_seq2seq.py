@@ -14,6 +14,7 @@ from .config_checks import (
     check_sizes,
     check_softcap,
 )
+from .warm_start import fields_from_gpt
 
 POSITION_EMBEDDINGS = ("sinusoidal", "learned", "rotary")
 NORMS = ("layernorm", "rmsnorm")
@@ -158,6 +159,22 @@ class GenSeq2SeqConfig(PreTrainedConfig):
             self.refinement_layers = self.decoder_layers
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
+
+    @classmethod
+    def from_gpt(cls, config: PreTrainedConfig, **fields: Any) -> "GenSeq2SeqConfig":
+        """Return a configuration whose encoder and decoder a language model fits.
+
+        Args:
+            config: Configuration of a gen_gpt language model.
+            **fields: Fields that are to be different, `encoder_layers` say.
+
+        Returns:
+            The configuration, for `load_decoder` or `load_encoder` of the model.
+
+        Raises:
+            ValueError: If the language model is not of that family, or a field is wrong.
+        """
+        return cls(**(fields_from_gpt(config) | fields))
 
     @property
     def head_dim(self) -> int:

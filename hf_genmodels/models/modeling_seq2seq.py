@@ -34,6 +34,7 @@ from .seq2seq_stacks import (
     GenSeq2SeqPreTrainedModel,
     GenSeq2SeqRefinementDecoder,
 )
+from .warm_start import WarmStartMixin
 
 
 class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
@@ -143,7 +144,7 @@ class GenSeq2SeqModel(GenSeq2SeqPreTrainedModel):
 
 
 class GenSeq2SeqForConditionalGeneration(
-    RefinementMixin, GenSeq2SeqPreTrainedModel, GenerationMixin
+    RefinementMixin, WarmStartMixin, GenSeq2SeqPreTrainedModel, GenerationMixin
 ):
     """The encoder-decoder with its head: translation, summarisation, dialogue.
 
