@@ -55,8 +55,8 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     """Load the folder through every Auto class and the pipeline.
 
     Args:
-        request: What `verify` asks for: folder, auto_classes, head, task, token_ids, text, prompt,
-            num_threads and the file that takes the logits.
+        request: What `verify` asks for: folder, auto_classes, head, task (or none), token_ids,
+            target_ids, text, prompt, new_tokens, num_threads and the file that takes the logits.
         report: Filled step by step, so that a failure tells how far it came.
     """
     report["step"] = "importing torch and transformers"
@@ -88,10 +88,16 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
             raise RuntimeError(f"weights do not fit: {info}")
         if name == request["head"]:
             report["step"] = "logits"
+            targets = {}
+            if request["target_ids"] is not None:
+                targets = {"decoder_input_ids": torch.tensor(request["target_ids"])}
             with torch.no_grad():
-                logits = model(torch.tensor(request["token_ids"])).logits
+                logits = model(torch.tensor(request["token_ids"]), **targets).logits
             save_file({"logits": logits.contiguous()}, request["logits_file"])
 
+    report["generated"] = ""
+    if not request["task"]:
+        return
     report["step"] = f"pipeline({request['task']!r})"
     pipe = transformers.pipeline(
         request["task"],
@@ -100,7 +106,8 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
         device="cpu",
     )
     transformers.set_seed(0)
-    report["generated"] = pipe(request["prompt"], max_new_tokens=8)[0]["generated_text"]
+    new_tokens = request["new_tokens"]
+    report["generated"] = pipe(request["prompt"], max_new_tokens=new_tokens)[0]["generated_text"]
 
 
 def main() -> int:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.loading import load_model, load_tokenizer, model_folder
+from hf_genmodels.hub.loading import (
+    load_model,
+    load_target_tokenizer,
+    load_tokenizer,
+    model_folder,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +29,7 @@ CLEAN_PROCESS = Path(__file__).with_name("clean_process.py")
 PROMPT = "Once upon a time"
 TEXT = " Grüße, 世界!  3.14\n\té 🙂 "
 MAX_CHECKED_TOKENS = 32
+NEW_TOKENS = 8
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -71,7 +77,8 @@ def verify_folder(
     The interpreter runs isolated and offline with an empty cache; it cannot import this package and
     cannot open a connection. It loads configuration, tokenizer, every Auto class of `auto_map` and
     the pipeline. Its logits on fixed tokens must be those of the folder loaded here through our own
-    classes, to the last bit, and so must the tokenizer's ids.
+    classes, to the last bit, and so must the tokenizer's ids, and the text that a
+    sequence-to-sequence model makes of a prompt.
 
     Args:
         folder: The published folder.
@@ -92,19 +99,22 @@ def verify_folder(
     if model is not None:
         _compare_weights(folder, loaded, model)
     token_ids = fixed_tokens(loaded)
-    logits = reference_logits(loaded, token_ids)
+    target_ids = fixed_targets(loaded)
+    logits = reference_logits(loaded, token_ids, target_ids)
     with tempfile.TemporaryDirectory(prefix="hf_genmodels-verify-") as scratch:
-        request = _request(folder, token_ids, Path(scratch))
+        request = _request(folder, token_ids, target_ids, Path(scratch))
         report, warnings = _run(folder, request, Path(scratch), timeout)
         _compare_tokenizer(folder, tokenizer, report)
         _compare_logits(folder, logits, load_file(request["logits_file"])["logits"])
+        if target_ids is not None and request["task"]:
+            _compare_text(folder, loaded, tokenizer, report["generated"])
     return VerifyReport(
         folder=folder,
         steps=(
             "AutoConfig",
             "AutoTokenizer",
             *request["auto_classes"],
-            f"{request['task']} pipeline",
+            *([f"{request['task']} pipeline"] if request["task"] else []),
         ),
         num_logits=logits.numel(),
         generated=report["generated"],
@@ -114,28 +124,48 @@ def verify_folder(
 
 
 def fixed_tokens(model: PreTrainedModel) -> torch.Tensor:
-    """Return token ids that depend on the model's sizes only, shape (2, T)."""
+    """Return ids of tokens that a model reads, shape (2, T); they depend on its sizes only."""
+    values = model.config.to_dict()
+    return _fixed_ids(model, values.get("source_vocab_size") or model.config.vocab_size, seed=0)
+
+
+def fixed_targets(model: PreTrainedModel) -> torch.Tensor | None:
+    """Return ids of tokens that a decoder begins with, shape (2, T), if the model has one."""
+    if not model.config.is_encoder_decoder:
+        return None
+    return _fixed_ids(model, model.config.vocab_size, seed=1)
+
+
+def _fixed_ids(model: PreTrainedModel, vocab_size: int, seed: int) -> torch.Tensor:
     import torch
 
-    length = min(MAX_CHECKED_TOKENS, model.config.max_position_embeddings)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.config.vocab_size, (2, length), generator=generator)
+    from hf_genmodels.models.decoding import max_positions
+
+    length = min(MAX_CHECKED_TOKENS, max_positions(model) or MAX_CHECKED_TOKENS)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (2, length), generator=generator)
 
 
-def reference_logits(model: PreTrainedModel, token_ids: torch.Tensor) -> torch.Tensor:
+def reference_logits(
+    model: PreTrainedModel, token_ids: torch.Tensor, target_ids: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the model's logits, shape (B, T, V).
 
     Args:
         model: The model in eval mode.
-        token_ids: Tokens, shape (B, T).
+        token_ids: Tokens, shape (B, T); with a decoder, those of the source.
+        target_ids: Tokens that the decoder reads, shape (B, T), if the model has one.
     """
     import torch
 
+    targets = {} if target_ids is None else {"decoder_input_ids": target_ids}
     with torch.no_grad():
-        return model(token_ids).logits
+        return model(token_ids, **targets).logits
 
 
-def _request(folder: Path, token_ids: torch.Tensor, scratch: Path) -> dict[str, Any]:
+def _request(
+    folder: Path, token_ids: torch.Tensor, target_ids: torch.Tensor | None, scratch: Path
+) -> dict[str, Any]:
     import torch
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -145,16 +175,20 @@ def _request(folder: Path, token_ids: torch.Tensor, scratch: Path) -> dict[str, 
             f"with: genmodels export {folder} OUT"
         )
     family = FAMILIES.get(config["model_type"])
-    auto_classes = list(family.models) if family else ["AutoModel", "AutoModelForCausalLM"]
+    head = "AutoModelForCausalLM" if target_ids is None else "AutoModelForSeq2SeqLM"
+    auto_classes = list(family.models) if family else ["AutoModel", head]
+    own_task = "text-generation" if target_ids is None else ""  # no other is left in transformers
     return {
         "folder": str(folder),
         "remote_code": family is not None,
         "auto_classes": auto_classes,
         "head": auto_classes[-1],
-        "task": family.task if family else "text-generation",
+        "task": family.task if family else own_task,
         "token_ids": token_ids.tolist(),
+        "target_ids": None if target_ids is None else target_ids.tolist(),
         "text": TEXT,
         "prompt": PROMPT,
+        "new_tokens": NEW_TOKENS,
         "num_threads": torch.get_num_threads(),
         "logits_file": str(scratch / "logits.safetensors"),
     }
@@ -236,6 +270,26 @@ def _compare_tokenizer(
     ids = tokenizer(TEXT)["input_ids"]
     if report["text_ids"] != ids or report["decoded"] != tokenizer.decode(ids):
         raise UserError(f"The tokenizer in '{folder}' gives other tokens in a clean process.")
+
+
+def _compare_text(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, found: str
+) -> None:
+    """Compare what the pipeline wrote there with what it writes here."""
+    from hf_genmodels.models.pipeline_text_to_text import TextToTextPipeline
+
+    pipe = TextToTextPipeline(
+        model=model,
+        tokenizer=tokenizer,
+        target_tokenizer=load_target_tokenizer(folder),
+        device="cpu",
+    )
+    expected = pipe(PROMPT, max_new_tokens=NEW_TOKENS)[0]["generated_text"]
+    if found != expected:
+        raise UserError(
+            f"The pipeline in '{folder}' writes another text where hf_genmodels is not installed: "
+            f"{found!r} instead of {expected!r}."
+        )
 
 
 def _compare_logits(folder: Path, expected: torch.Tensor, found: torch.Tensor) -> None:

@@ -40,8 +40,7 @@ class GrowingLayer(DynamicLayer):
             self._allocate(length + added)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, length : length + added] = states
-        self._show(length + added)
-        return self.keys, self.values
+        return self._show(length + added)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Go on with the rows of these numbers, in this order; a row may be taken several times."""
@@ -62,10 +61,11 @@ class GrowingLayer(DynamicLayer):
             return False
         return torch.is_inference_mode_enabled() or not self._buffers[0].is_inference()
 
-    def _show(self, length: int) -> None:
-        """Let keys and values be the first `length` tokens of the buffers."""
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
-        self._views = (self.keys, self.values)
+    def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let keys and values be the first `length` tokens of the buffers, and return them."""
+        keys, values = (buffer[:, :, :length] for buffer in self._buffers)
+        self.keys, self.values = self._views = (keys, values)
+        return keys, values
 
     def _allocate(self, needed: int, rows: torch.Tensor | None = None) -> None:
         """Move the states into new buffers with room for `needed` tokens and half as many more.
