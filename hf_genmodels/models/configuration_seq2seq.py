@@ -99,14 +99,6 @@ class GenSeq2SeqConfig(PreTrainedConfig):
         "activation_function": "hidden_act",
         "init_std": "initializer_range",
     }
-    base_model_tp_plan = {
-        "*.layers.*.attn.q_proj": "colwise",
-        "*.layers.*.attn.k_proj": "colwise",
-        "*.layers.*.attn.v_proj": "colwise",
-        "*.layers.*.attn.o_proj": "rowwise",
-        "*.layers.*.mlp.up_proj": "colwise",
-        "*.layers.*.mlp.down_proj": "rowwise",
-    }
 
     is_encoder_decoder: bool = True
     vocab_size: int = 32000

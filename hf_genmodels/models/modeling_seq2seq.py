@@ -152,7 +152,6 @@ class GenSeq2SeqForConditionalGeneration(
         config: Configuration of the model.
     """
 
-    _tp_plan = {"lm_head": "colwise_gather_output"}
     _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: GenSeq2SeqConfig):

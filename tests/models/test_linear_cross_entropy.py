@@ -45,11 +45,11 @@ def _chunk(request, monkeypatch):
     monkeypatch.setattr(module, "_rows_per_chunk", lambda *_: request.param)
 
 
-def plain_loss(hidden, weight, targets, softcap=None):
+def plain_loss(hidden, weight, targets, softcap=None, label_smoothing=0.0):
     logits = (hidden @ weight.T).float()
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    return F.cross_entropy(logits, targets, reduction="sum")
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum")
 
 
 def loss_and_gradients(function, hidden, weight, targets, scale=1.0, **options):
@@ -61,14 +61,57 @@ def loss_and_gradients(function, hidden, weight, targets, scale=1.0, **options):
 
 @pytest.mark.usefixtures("_chunk")
 @pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("scale", [1.0, 1 / 7])
-def test_loss_and_gradients_equal_the_plain_ones(problem, softcap, scale):
-    scale = scale / ROWS
-    chunked = loss_and_gradients(linear_cross_entropy, *problem, scale=scale, softcap=softcap)
-    plain = loss_and_gradients(plain_loss, *problem, scale=scale, softcap=softcap)
+def test_loss_and_gradients_equal_the_plain_ones(problem, softcap, label_smoothing, scale):
+    options = {
+        "scale": scale / ROWS,
+        "softcap": softcap,
+        "label_smoothing": label_smoothing,
+    }
+    chunked = loss_and_gradients(linear_cross_entropy, *problem, **options)
+    plain = loss_and_gradients(plain_loss, *problem, **options)
     assert_close(chunked[0] / ROWS, plain[0] / ROWS, rtol=1e-6, atol=1e-6)
     for ours, theirs in zip(chunked[1:], plain[1:], strict=True):
         assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_smoothed_loss_is_a_mixture_with_the_mean_over_the_vocabulary(problem):
+    hidden, weight, targets = problem
+    log_probs = torch.log_softmax(hidden @ weight.T, -1)[targets != -100]
+    correct = log_probs.gather(1, targets[targets != -100][:, None]).sum()
+    expected = -(0.7 * correct + 0.3 * log_probs.mean(-1).sum())
+    assert_close(linear_cross_entropy(*problem, label_smoothing=0.3), expected)
+
+
+class Selections(TorchDispatchMode):
+    """Counts how often rows of states are selected."""
+
+    selections = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        if func is torch.ops.aten.index_select.default and args[0].ndim == 2:
+            self.selections += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_tokens_that_do_not_count_are_not_projected_and_nothing_is_copied_without_them(
+    problem, monkeypatch
+):
+    hidden, weight, targets = problem
+    projected = []
+    plain = module._loss_and_logits_grad
+    monkeypatch.setattr(
+        module,
+        "_loss_and_logits_grad",
+        lambda logits, *rest: projected.append(len(logits)) or plain(logits, *rest),
+    )
+    for kept, selections in ((targets, 1), (targets.clamp(min=0), 0)):
+        projected.clear()
+        with Selections() as seen:
+            linear_cross_entropy(hidden, weight, kept)
+        assert sum(projected) == (kept != -100).sum()
+        assert seen.selections == selections
 
 
 def test_nothing_counted_is_a_loss_of_zero_with_zero_gradients(problem):

@@ -132,6 +132,17 @@ def test_eager_and_sdpa_agree(model, padding):
 
 
 @torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cross_attention", ["full", "bidirectional"])
+def test_flex_attention_agrees_with_sdpa(cross_attention):
+    model = make_model(hidden_size=64, cross_attention=cross_attention)
+    expected = logits_of(model)
+    model.set_attn_implementation("flex_attention")
+    assert_close(logits_of(model), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_the_decoder_sees_no_later_token_and_the_encoder_sees_all(model):
     batch, labels = make_batch((7, 7, 7)), make_labels((6, 6, 6))
     before = logits_of(model, batch, labels)

@@ -206,6 +206,15 @@ def test_the_trainer_trains_it_and_evaluates_it_by_generating(tmp_path):
     assert right >= 8
 
 
+def test_the_trainer_trains_and_evaluates_a_refinement_model(tmp_path):
+    model = make_model(refinement_decoder=True, refinement_layers=1)
+    run = trainer(model, tmp_path, max_steps=10, per_device_train_batch_size=12, learning_rate=5e-3)
+    before = run.evaluate()["eval_loss"]
+    run.train()
+    assert run.evaluate()["eval_loss"] < before
+    assert run.predict(pairs()).predictions[0].shape[0] == 24
+
+
 def test_accumulation_in_the_trainer_equals_one_large_batch(tmp_path):
     start = make_model()
     losses = []
