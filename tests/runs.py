@@ -101,6 +101,38 @@ def _command(
     return arguments
 
 
+def random_translator(folder: Path, **options: Any) -> Path:
+    """Save a sequence-to-sequence model with random weights, and a tokenizer of bytes."""
+    import torch
+
+    from hf_genmodels import GenSeq2SeqConfig, GenSeq2SeqForConditionalGeneration
+    from hf_genmodels.tokenization.pairs import for_pairs
+    from hf_genmodels.tokenization.saving import save_tokenizer
+    from tests.hub.conftest import byte_tokenizer
+
+    tokenizer = for_pairs(byte_tokenizer(), 32)
+    sizes = {"hidden_size": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2}
+    ids = {name: getattr(tokenizer, name) for name in ("eos_token_id", "pad_token_id")}
+    fields = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "decoder_start_token_id": tokenizer.bos_token_id,
+        **sizes,
+        **ids,
+        **options,
+    }
+    torch.manual_seed(0)
+    model = GenSeq2SeqForConditionalGeneration(GenSeq2SeqConfig(**fields))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.generation_config.max_new_tokens = 12
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return folder
+
+
 @dataclass
 class Outcome:
     """How a command ended."""

@@ -1,309 +1,55 @@
-"""Measure a language model on a text.
+"""Measure a trained model: a language model on a text, a sequence-to-sequence model on pairs.
 
 genmodels evaluate my-model --file held-out.txt
 genmodels evaluate my-model --file stories.jsonl --text_column story --generate 50 --output results.json
+genmodels evaluate my-translator --file test.jsonl --source_lang en --target_lang es --num_beams 5
+genmodels evaluate my-translator --source_file test.en --target_file test.es --metrics bleu chrf rouge_l
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_genmodels.config.commands import parse_command
-from hf_genmodels.data.sources import Piece, SampleBy, TextSource
+from hf_genmodels.config.evaluate import EvaluateOptions
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.loading import load_model, load_tokenizer, place_model
-from hf_genmodels.metrics.distinct_n.distinct_counts import distinct_n
-from hf_genmodels.metrics.ngram_divergence.ngram_distributions import divergences
+from hf_genmodels.hub.loading import is_seq2seq
+from hf_genmodels.inference import language_scores
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+__all__ = ["EvaluateOptions", "evaluate", "main"]
 
-    from hf_genmodels.metrics.perplexity.scoring import Score
-
-MAX_DISTINCT = 4
-MAX_DIVERGENCE = 3
-PROMPT_TOKENS = 8
-GENERATED_TOKENS = 64
-# What of the text is kept in memory to compare generated texts with.
-REFERENCE_CHARACTERS = 1 << 20
-
-
-@dataclass
-class EvaluateOptions:
-    """Options of `genmodels evaluate`."""
-
-    model: str
-    """Folder of the model."""
-
-    file: list[str] = field(default_factory=list)
-    """Text to measure on: text, jsonl, csv or parquet files, or patterns."""
-
-    dataset_name: str | None = None
-    """Dataset of a hub instead of files."""
-
-    dataset_config_name: str | None = None
-    """Configuration of the hub dataset."""
-
-    split: str = "validation"
-    """Split of the hub dataset."""
-
-    text_column: str | None = None
-    """Column that holds the text; by default `text`, or the only column of strings."""
-
-    sample_by: SampleBy = "document"
-    """What is one document of a text file: document (the file), paragraph or line."""
-
-    block_size: int | None = None
-    """Tokens in a window; by default the model's context."""
-
-    stride: int | None = None
-    """New tokens in each window; smaller is slower and gives every token more context."""
-
-    batch_size: int = 8
-    """Windows in one forward pass."""
-
-    max_tokens: int | None = None
-    """Stop after about so many tokens."""
-
-    generate: int = 0
-    """Texts to generate and compare with the real ones: distinct-n, n-gram divergences."""
-
-    unit: str = "word"
-    """What the n-grams of generated texts consist of: word or character."""
-
-    seed: int = 0
-    """Seed of the generated texts."""
-
-    device: str = "cpu"
-    """Where to compute: cpu, cuda, cuda:1, mps."""
-
-    int8: bool = False
-    """Measure the model with 8-bit weights, as `genmodels generate --int8` runs it."""
-
-    output: str | None = None
-    """File for the results as JSON."""
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: If a value cannot work.
-        """
-        for name, least in (("block_size", 2), ("stride", 1), ("batch_size", 1), ("max_tokens", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name} is {value}. It must be at least {least}.")
-        if self.generate < 0:
-            raise UserError(f"--generate is {self.generate}. It must be 0 or more.")
-        if self.unit not in ("word", "character"):
-            raise UserError(f"--unit is {self.unit!r}. Choose from: word, character.")
-
-    def source(self) -> TextSource:
-        """Return where the text comes from."""
-        return TextSource(
-            dataset_name=self.dataset_name,
-            dataset_config_name=self.dataset_config_name,
-            split=self.split,
-            files=self.file,
-            text_column=self.text_column,
-            sample_by=self.sample_by,
-        )
+DESCRIPTION = """\
+Measure a trained model of either family. A language model is measured on a text: loss, perplexity, bits per
+byte. A sequence-to-sequence model is measured on pairs: loss and perplexity without label smoothing, and its
+results beside the references (BLEU, chrF and more) with 95 % confidence intervals by bootstrap. What a flag is
+for, if not for both, stands before it."""
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Measure a model on a text.
-
-    Every token counts the same. No document sees another; each stands between two end-of-sequence
-    tokens, of which the second one counts.
-
-    Args:
-        options: The model, the text and how to measure.
-
-    Returns:
-        `loss` (nats per token), `perplexity`, `bits_per_byte`, `num_tokens`, `num_bytes`; with
-        generated texts also `distinct_1` ... and `kl_1`, `js_1`, `symmetric_1` ... in bits.
+    """Measure a model on a text or on pairs; see `language_scores` and `seq2seq_scores`.
 
     Raises:
-        UserError: If the model or the text cannot be read, or the options do not fit the model.
+        UserError: If the model or the data cannot be read, or the options do not fit the model.
     """
-    if not options.file and options.dataset_name is None:
+    if not (options.file or options.dataset_name or options.source_file or options.target_file):
         raise UserError("There is nothing to measure on. Give --file FILE.")
-    source = options.source()
-    source.check()
-    model: Any = load_model(options.model)
-    tokenizer = load_tokenizer(options.model)
-    _check_fit(options, model, tokenizer)
-    model = place_model(model, options.device, int8=options.int8)
-    score = score_source(model, tokenizer, source, options)
-    if not score.num_tokens:
-        raise UserError("No token could be scored: the text is empty.")
-    results: dict[str, Any] = score.to_dict()
-    if options.generate:
-        results |= compare_generated(model, tokenizer, source, options)
-    return results
+    if not is_seq2seq(options.model):
+        return language_scores.evaluate(options)
+    from hf_genmodels.inference.seq2seq_scores import evaluate as evaluate_pairs
+
+    return evaluate_pairs(options)
 
 
-def score_source(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    source: TextSource,
-    options: EvaluateOptions,
-) -> Score:
-    """Score all documents of a source, or so many tokens of them, in constant memory."""
-    from tqdm import tqdm
+def table(results: dict[str, Any]) -> str:
+    """Return the results of either family as lines for a terminal."""
+    if "num_pairs" not in results:
+        return language_scores.table(results)
+    from hf_genmodels.inference.seq2seq_scores import table as table_of_pairs
 
-    from hf_genmodels.metrics.perplexity.scoring import Score, score_documents
-
-    batches = score_documents(
-        model,
-        tokenizer,
-        _documents(source.pieces()),
-        block_size=options.block_size,
-        stride=options.stride,
-        batch_size=options.batch_size,
-    )
-    total = Score()
-    progress = tqdm(
-        total=source.size_in_bytes(), unit="B", unit_scale=True, desc="scoring", disable=None
-    )
-    with progress:
-        for score in batches:
-            total += score
-            progress.update(score.num_bytes)
-            if options.max_tokens is not None and total.num_tokens >= options.max_tokens:
-                break
-    return total
-
-
-def compare_generated(
-    model: Any,
-    tokenizer: Any,
-    source: TextSource,
-    options: EvaluateOptions,
-) -> dict[str, Any]:
-    """Let the model continue beginnings from the text, and compare with how the text goes on.
-
-    Beginnings of 8 tokens are taken at even distances; generated and real continuations have up to 64
-    tokens, so that both sides are about equally long.
-    """
-    import torch
-    from transformers import set_seed
-
-    prompts, references = real_continuations(tokenizer, source, options.generate)
-    set_seed(options.seed)
-    texts = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt], device=model.device)
-        output = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=min(
-                GENERATED_TOKENS, model.config.max_position_embeddings - len(prompt)
-            ),
-            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-        )
-        texts.append(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True))
-    results: dict[str, Any] = {"num_generated": len(texts)}
-    for n in range(1, MAX_DISTINCT + 1):
-        results[f"distinct_{n}"] = distinct_n(texts, n, options.unit)
-        results[f"real_distinct_{n}"] = distinct_n(references, n, options.unit)
-    for n in range(1, MAX_DIVERGENCE + 1):
-        try:
-            found = divergences(texts, references, n, options.unit)
-        except ValueError as error:
-            raise UserError(f"The generated texts cannot be compared: {error}") from error
-        results |= {f"{name}_{n}": value for name, value in found.items()}
-    return results
-
-
-def real_continuations(
-    tokenizer: Any, source: TextSource, count: int
-) -> tuple[list[list[int]], list[str]]:
-    """Cut beginnings and how they go on out of the first megabyte of a text.
-
-    Returns:
-        Token ids of each beginning, and the text that follows it.
-
-    Raises:
-        UserError: If the text is too short for so many.
-    """
-    length = PROMPT_TOKENS + GENERATED_TOKENS
-    stretches: list[list[int]] = []
-    read = 0
-    for piece in source.pieces():
-        ids = tokenizer(piece.text, add_special_tokens=False, verbose=False)["input_ids"]
-        starts = range(0, max(len(ids) - PROMPT_TOKENS, 0), length)
-        stretches += [ids[start : start + length] for start in starts]
-        read += len(piece.text)
-        if read >= REFERENCE_CHARACTERS:
-            break
-    if len(stretches) < count:
-        raise UserError(
-            f"--generate {count}: the text has only {len(stretches)} stretches of {length} tokens to "
-            f"compare with. Ask for at most {len(stretches)}."
-        )
-    chosen = [stretches[i * len(stretches) // count] for i in range(count)]
-    references = [tokenizer.decode(ids[PROMPT_TOKENS:]) for ids in chosen]
-    return [ids[:PROMPT_TOKENS] for ids in chosen], references
-
-
-def _documents(pieces: Iterable[Piece]) -> Iterator[Iterator[str]]:
-    """Group pieces into documents; each must be read to its end before the next one."""
-    stream = iter(pieces)
-    for first in stream:
-        yield _texts(first, stream)
-
-
-def _texts(piece: Piece, stream: Iterator[Piece]) -> Iterator[str]:
-    yield piece.text
-    while not piece.last:
-        piece = next(stream)
-        yield piece.text
-
-
-def _check_fit(
-    options: EvaluateOptions, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    context = model.config.max_position_embeddings
-    block_size = options.block_size or context
-    if block_size > context:
-        raise UserError(f"--block_size is {block_size}, but the model's context is {context}.")
-    if options.stride is not None and options.stride >= block_size:
-        raise UserError(
-            f"--stride is {options.stride}. It must be less than the window of {block_size} tokens."
-        )
-    if tokenizer.eos_token_id is None:
-        raise UserError("The tokenizer has no token that ends a text (eos_token).")
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"The tokenizer has {len(tokenizer):,} tokens, the model only knows "
-            f"{model.config.vocab_size:,}: they do not belong together."
-        )
-
-
-def _table(results: dict[str, Any]) -> str:
-    """Return the results as lines for a terminal."""
-    lines = [
-        f"loss            {results['loss']:.4f} nats per token",
-        f"perplexity      {results['perplexity']:.2f}",
-        f"bits per byte   {results['bits_per_byte']:.4f}",
-        f"scored          {results['num_tokens']:,} tokens, {results['num_bytes']:,} bytes",
-    ]
-    if "num_generated" in results:
-        distinct = [f"{results[f'distinct_{n}']:.3f}" for n in range(1, MAX_DISTINCT + 1)]
-        real = [f"{results[f'real_distinct_{n}']:.3f}" for n in range(1, MAX_DISTINCT + 1)]
-        lines += [
-            f"generated       {results['num_generated']} texts",
-            f"distinct 1-{MAX_DISTINCT}    {' '.join(distinct)}   (the real text: {' '.join(real)})",
-        ]
-        for name, label in (("kl", "KL"), ("js", "Jensen-Shannon"), ("symmetric", "symmetric")):
-            values = [f"{results[f'{name}_{n}']:.3f}" for n in range(1, MAX_DIVERGENCE + 1)]
-            lines.append(f"{label:<15} {' '.join(values)}   bits, n-grams of 1-{MAX_DIVERGENCE}")
-    return "\n".join(lines)
+    return table_of_pairs(results)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -319,18 +65,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         EvaluateOptions,
         argv,
         command="genmodels evaluate",
-        description="Measure a language model on a text.",
+        description=DESCRIPTION,
         positionals={"model": "Folder of the model."},
     )
     output = Path(options.output).expanduser() if options.output else None
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
     results = evaluate(options)
-    print(_table(results))
+    print(table(results))
     if output is not None:
         described = {
             "model": options.model,
-            "text": options.file or options.dataset_name,
+            "text": options.file or options.dataset_name or options.source_file,
             **results,
         }
         staging = output.with_name(f".{output.name}.tmp")

@@ -60,6 +60,29 @@ def parse_command(
     return options_class(**values)
 
 
+def refuse_options(options: Any, names: Mapping[str, str], model: str) -> None:
+    """Refuse options that mean nothing to the model that was given.
+
+    Args:
+        options: What `parse_command` returned.
+        names: Fields that must have their default -> what to do instead.
+        model: What the model is, in words.
+
+    Raises:
+        UserError: If one of them was given.
+    """
+    for field in dataclasses.fields(options):
+        if field.name not in names:
+            continue
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        if getattr(options, field.name) != default:
+            raise UserError(
+                f"--{field.name} has no meaning here: '{options.model}' is {model}. "
+                f"{names[field.name]}".strip()
+            )
+
+
 def _positional(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     if typing.get_origin(hint) is list:
         return {"nargs": "*", "type": str, "default": []}

@@ -40,6 +40,12 @@ def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model of 32 positions that writes up to 12 bytes. Not to be changed."""
+    return runs.random_translator(tmp_path_factory.mktemp("translator") / "toy")
+
+
 @pytest.fixture(autouse=True)
 def no_clean_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Leave out the check in a clean interpreter, except in tests that ask for it."""

@@ -1,0 +1,185 @@
+"""Options of `genmodels generate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_genmodels.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+# Flags that are passed to `generate` as they are.
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "num_beams")
+OF_DRAWING = ("temperature", "top_k", "top_p", "min_p")
+# Flags of one family -> what to do instead with the other one.
+OF_LANGUAGE_MODELS = {"num_return_sequences": "The number of results is --n_best."}
+OF_SEQ2SEQ = {
+    "n_best": "The number of texts is --num_return_sequences.",
+    "length_penalty": "",
+    "source_column": "Its --file is a text file with a prompt on each line.",
+    "source_lang": "Its --file is a text file with a prompt on each line.",
+    "overlong": "",
+    "attention": "",
+    "show_draft": "",
+}
+Overlong = Literal["truncate", "error"]
+
+
+@dataclass
+class GenerateOptions:
+    """Options of `genmodels generate`. What is left out comes from generation_config.json."""
+
+    model: str
+    """Folder or hub id of the model."""
+
+    prompts: list[str] = field(default_factory=list)
+    """Texts to continue or to read. A language model starts a new text from none or an empty one."""
+
+    file: str | None = None
+    """Text file with a prompt or a source on each line; sources also in a jsonl, csv or parquet table."""
+
+    output: str | None = None
+    """File to write instead of printing: JSON lines; for a sequence-to-sequence model also .txt, line i
+    being the result of source i. Its work on a file goes on where it stopped when it is run again."""
+
+    source_column: str | None = None
+    """Sequence to sequence: column of the sources in a table; by default `source`, or the only text."""
+
+    source_lang: str | None = None
+    """Sequence to sequence: language of the sources in a column `translation` of {language: text}."""
+
+    num_return_sequences: int = 1
+    """Language models: texts for each prompt."""
+
+    n_best: int = 1
+    """Sequence to sequence: results for each source, the best one first, with their scores."""
+
+    max_new_tokens: int | None = None
+    """Longest continuation or result in tokens."""
+
+    temperature: float | None = None
+    """Divides the logits: below 1 is safer, above 1 is wilder."""
+
+    top_k: int | None = None
+    """Draw from so many most likely tokens; 0 for all."""
+
+    top_p: float | None = None
+    """Draw from the smallest set of tokens with this probability."""
+
+    min_p: float | None = None
+    """Draw from tokens with at least this share of the likeliest one's probability."""
+
+    repetition_penalty: float | None = None
+    """Above 1: makes tokens that have occurred less likely."""
+
+    num_beams: int | None = None
+    """Beam search with so many beams, without drawing."""
+
+    length_penalty: float | None = None
+    """Sequence to sequence: power of the length that divides a beam's score; larger is longer."""
+
+    greedy: bool = False
+    """Always take the likeliest token, without drawing."""
+
+    seed: int | None = None
+    """Seed of the drawing; the same seed gives the same texts."""
+
+    overlong: Overlong = "truncate"
+    """Sequence to sequence: what happens to a source that is longer than the model's positions:
+    truncate, with a warning, or error."""
+
+    attention: str | None = None
+    """Sequence to sequence: PNG file for a map of what each token of the result looked at, of one text."""
+
+    show_draft: bool = False
+    """Sequence to sequence: also show the first pass of a model that refines its draft."""
+
+    int8: bool = False
+    """Round the weights to 8 bits: several times faster on a CPU, slightly different texts."""
+
+    device: str | None = None
+    """Where to compute: cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: If a value cannot work, or options contradict each other.
+        """
+        for name in ("num_return_sequences", "n_best", "max_new_tokens", "num_beams"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}. It must be at least 1.")
+        if self.top_k is not None and self.top_k < 0:
+            raise UserError(f"--top_k is {self.top_k}. It must be 0 (all tokens) or more.")
+        for name in ("temperature", "repetition_penalty"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                hint = " For the likeliest tokens use --greedy." if name == "temperature" else ""
+                raise UserError(f"--{name} is {value}. It must be positive.{hint}")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UserError(f"--{name} is {value}. It must lie in (0, 1].")
+        self._check_search()
+        if self.file is not None and self.prompts:
+            raise UserError("Prompts come either from the command line or from --file, not both.")
+
+    def _check_search(self) -> None:
+        """Check the options that turn drawing off."""
+        if not self.draws:
+            given = "--greedy" if self.greedy else "--num_beams"
+            for name in OF_DRAWING:
+                if getattr(self, name) is not None:
+                    raise UserError(f"{given} draws nothing, so --{name} has no meaning with it.")
+            most = self.num_beams or 1
+            for name in ("num_return_sequences", "n_best"):
+                if getattr(self, name) > most:
+                    raise UserError(
+                        f"--{name} is {getattr(self, name)}, but without drawing there are only "
+                        f"{most} different texts. Raise --num_beams, or draw."
+                    )
+
+    @property
+    def draws(self) -> bool:
+        """Whether a language model draws tokens at random."""
+        return not self.greedy and (self.num_beams or 1) == 1
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the arguments of a language model's `generate`."""
+        given = {name: getattr(self, name) for name in SAMPLING if getattr(self, name) is not None}
+        given["num_return_sequences"] = self.num_return_sequences
+        if self.draws:
+            return {"do_sample": True, **given}
+        # Settings for drawing that stand in generation_config.json would only cause warnings.
+        return {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50, **given}
+
+    def to_settings(self, default: GenerationConfig) -> dict[str, Any]:
+        """Return the settings of `decode`, which searches unless an option of drawing was given.
+
+        Args:
+            default: The model's own settings.
+
+        Raises:
+            UserError: If --seed was given, but nothing is drawn, or --greedy with beams.
+        """
+        names = (*SAMPLING, "length_penalty", "max_new_tokens")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given["num_return_sequences"] = self.n_best
+        if any(name in given for name in OF_DRAWING):
+            return {**given, "do_sample": True, "num_beams": 1}
+        searches = self.greedy or self.num_beams is not None or self.n_best > 1
+        if self.seed is not None and (searches or not default.do_sample):
+            raise UserError(
+                "--seed has no meaning where nothing is drawn. Leave it out, or draw with "
+                "--temperature, --top_k, --top_p or --min_p."
+            )
+        if self.greedy:
+            if (self.num_beams or 1) > 1:
+                raise UserError("--greedy and --num_beams were given. Choose one of them.")
+            return {**given, "do_sample": False, "num_beams": 1}
+        if self.num_beams is None and self.n_best > 1:
+            given["num_beams"] = max(default.num_beams or 1, self.n_best)
+        return {**given, "do_sample": False} if searches else given
