@@ -133,18 +133,24 @@ def collate_poems(
 
     Returns:
         What `collate_pairs` returns, and, int64: ``positive_input_ids`` and
-        ``positive_attention_mask`` of shape (B, P); ``negative_labels`` of the shape (B, T) of the
-        labels, filled up with ignored ones and cut where it is longer; ``groups`` of shape (B,).
+        ``positive_attention_mask`` of shape (B, P); ``negatives`` of the shape (B, T) of the labels,
+        filled up with ignored ones and cut where it is longer; ``negative_labels``, the same with those
+        tokens ignored that stand in the own continuation too; ``groups`` of shape (B,).
     """
     batch = collate_pairs(examples, pad_token_id)
     positives = [example["positive"] for example in examples]
-    negatives = [example["negative"] for example in examples]
+    rows = [example["negative"] for example in examples]
+    negatives = padded(rows, IGNORED, width=batch["labels"].shape[1])
+    # As Welleck et al. 2020 take the true token out of their candidates: commas, the end and what
+    # else both have are no mistakes, and a model that avoids them breaks the metre.
+    shared = negatives[:, :, None].eq(batch["labels"][:, None, :]).any(dim=2)
     groups = np.concatenate([example["group"] for example in examples])
     return {
         **batch,
         "positive_input_ids": padded(positives, pad_token_id),
         "positive_attention_mask": mask(positives),
-        "negative_labels": padded(negatives, IGNORED, width=batch["labels"].shape[1]),
+        "negatives": negatives,
+        "negative_labels": negatives.masked_fill(shared, IGNORED),
         "groups": torch.from_numpy(groups.astype(np.int64)),
     }
 

@@ -156,7 +156,7 @@ class Counts(NamedTuple):
     Attributes:
         tokens: Target tokens.
         pairs: Pairs.
-        negatives: Tokens of negative targets.
+        negatives: Tokens of negative targets that are not in the own ones.
         source_tokens: Source tokens.
         positions: Positions of both sides, padding included.
     """

@@ -39,7 +39,8 @@ def compute_losses(
         model: The prepared model, which computes the cross-entropy.
         bare_model: The same without wrappers, for the passes of the other losses.
         batch: `input_ids`, `attention_mask`, `labels`; for the losses over groups also
-            `positive_input_ids`, `positive_attention_mask`, `groups` and `negative_labels`.
+            `positive_input_ids`, `positive_attention_mask`, `groups`, `negatives` and
+            `negative_labels`.
         counts: What stands in the whole step, over all ranks and micro-batches.
         config: Which losses count, and how much.
 
@@ -116,12 +117,11 @@ def _contrastive(
 def _unlikelihood(
     bare_model: Any, batch: Mapping[str, torch.Tensor], negatives: int
 ) -> torch.Tensor:
-    """Return the unlikelihood of targets that belong to other sources."""
-    labels = batch["negative_labels"]
+    """Return the unlikelihood of what only targets of other sources say."""
     outputs = bare_model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
-        decoder_input_ids=bare_model.prepare_decoder_input_ids_from_labels(labels),
+        decoder_input_ids=bare_model.prepare_decoder_input_ids_from_labels(batch["negatives"]),
         use_cache=False,
     )
-    return sequence_unlikelihood(outputs.logits, labels, num_items=negatives)
+    return sequence_unlikelihood(outputs.logits, batch["negative_labels"], num_items=negatives)

@@ -123,7 +123,10 @@ def test_batches_hold_positives_groups_and_negatives(windows):
         width = batch["labels"].shape[1]
         negative = example["negative"].tolist()[:width]
         filled = negative + [IGNORED] * (width - len(negative))
-        assert batch["negative_labels"][row].tolist() == filled
+        assert batch["negatives"][row].tolist() == filled
+        foreign = [IGNORED if id in example["target"] else id for id in filled]
+        assert batch["negative_labels"][row].tolist() == foreign
+    assert batch["negative_labels"].ne(IGNORED).any()
 
 
 def test_batches_are_the_same_with_and_without_workers(windows):
