@@ -143,11 +143,6 @@ def resolve_settings(
     config.num_return_sequences = config.num_return_sequences or 1
     if config.max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={config.max_new_tokens} must be at least 1.")
-    if config.num_return_sequences > config.num_beams and not config.do_sample:
-        raise ValueError(
-            f"num_return_sequences={config.num_return_sequences} asks for more results than "
-            f"num_beams={config.num_beams} finds. Raise num_beams, or set do_sample=True."
-        )
     return config
 
 
@@ -168,7 +163,7 @@ def can_search(model: PreTrainedModel, config: GenerationConfig) -> bool:
         return False
     for name, value in config.to_diff_dict().items():
         is_neutral = not value or (name in NEUTRAL_AT_ONE and value == 1)
-        if not is_neutral and name not in FOLLOWED | OF_DRAWING:
+        if not is_neutral and not name.startswith("_") and name not in FOLLOWED | OF_DRAWING:
             return False
     return True
 
@@ -329,6 +324,10 @@ def _read_attention(
         use_cache=False,
         return_dict=True,
     )
+    if not output.cross_attentions:
+        raise ValueError(
+            f"return_attention=True: this {type(model).__name__} has no cross-attention to return."
+        )
     weights = output.cross_attentions[-1].float().mean(dim=1).cpu()  # (N, T, S)
     return [
         dataclasses.replace(hypothesis, attention=rows[: len(hypothesis.ids)].clone())
