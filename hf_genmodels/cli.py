@@ -22,8 +22,12 @@ COMMANDS = {
         "main",
         "train a translator, summariser or the like and publish it",
     ),
-    "generate": (f"{TRAINING}.generate", "main", "continue a prompt"),
-    "evaluate": (f"{TRAINING}.evaluate", "main", "measure perplexity and more on a text"),
+    "generate": (f"{TRAINING}.generate", "main", "continue a prompt, translate, summarise"),
+    "evaluate": (
+        f"{TRAINING}.evaluate",
+        "main",
+        "measure perplexity, BLEU and more on a text or on pairs",
+    ),
     "export": ("hf_genmodels.hub.export", "main", "write a model in another format, verified"),
     "env": ("hf_genmodels.environment", "main", "print what a bug report needs"),
 }

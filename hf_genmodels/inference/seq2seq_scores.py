@@ -121,7 +121,11 @@ def pair_source(options: EvaluateOptions) -> PairSource:
             target_files=options.target_file,
             **names,
         )
-        found.check()
+        try:
+            found.check()
+        except UserError as error:
+            # The flags of training have the same names behind `train_`.
+            raise UserError(str(error).replace("--train_", "--")) from error
         return found
 
     given = {name: getattr(options, name) for name in (*COLUMNS, "split_at")}
@@ -234,18 +238,19 @@ def _around(results: dict[str, Any], name: str, digits: int) -> str:
 
 def _loss(measured: Measured, seed: int) -> dict[str, float]:
     """Return loss and perplexity, every token counting the same, with their intervals."""
-    counts = np.array([measured.losses, measured.tokens], dtype=np.float64).T
-
-    def mean(sums: Sequence[float]) -> float:
-        return sums[0] / sums[1]
-
-    around = interval(bootstrap_scores(counts, mean, seed=seed))
-    loss = mean(counts.sum(axis=0).tolist())
-    values = {"loss": loss, "loss_low": around.low, "loss_high": around.high}
+    values = _mean("loss", measured.losses, measured.tokens, seed)
     return values | {
         name.replace("loss", "perplexity"): math.exp(min(value, 700.0))
         for name, value in values.items()
     }
+
+
+def _mean(name: str, sums: Sequence[float], counts: Sequence[int], seed: int) -> dict[str, float]:
+    """Return a mean over pairs, each with its count, and its interval."""
+    statistics = np.array([sums, counts], dtype=np.float64).T
+    around = interval(bootstrap_scores(statistics, lambda both: both[0] / both[1], seed=seed))
+    mean = math.fsum(sums) / sum(counts)
+    return {name: mean, f"{name}_low": around.low, f"{name}_high": around.high}
 
 
 def _scores(measured: Measured, options: EvaluateOptions) -> dict[str, Any]:
@@ -259,19 +264,10 @@ def _scores(measured: Measured, options: EvaluateOptions) -> dict[str, Any]:
         }
     if "rouge_l" in options.metrics:
         each = [
-            rouge_l(output, [reference], options.unit)["rouge_l"]
+            rouge_l(output, [reference], options.unit)["f"]
             for output, reference in zip(outputs, references, strict=True)
         ]
-        around = interval(
-            bootstrap_scores(
-                [[value] for value in each], lambda sums: sums[0] / len(each), seed=options.seed
-            )
-        )
-        results |= {
-            "rouge_l": sum(each) / len(each),
-            "rouge_l_low": around.low,
-            "rouge_l_high": around.high,
-        }
+        results |= _mean("rouge_l", each, [1] * len(each), options.seed)
     if "distinct_n" in options.metrics:
         for n in range(1, MAX_DISTINCT + 1):
             results[f"distinct_{n}"] = distinct_n(outputs, n, options.unit)
