@@ -116,7 +116,9 @@ def _compare(
     for beams, kind in ((1, "greedy search"), (BEAMS, f"{BEAMS} beams")):
         ours = export_report.translate(model, sources, beams)
         expected = [[target_tokens[token] for token in text] for text in ours]
-        results = translator.translate_batch(texts, beam_size=beams, max_decoding_length=longest)
+        results = translator.translate_batch(
+            texts, beam_size=beams, min_decoding_length=0, max_decoding_length=longest
+        )
         equal = sum(
             result.hypotheses[0] == text for result, text in zip(results, expected, strict=True)
         )

@@ -79,6 +79,13 @@ def test_a_vocabulary_padded_to_a_round_size_gets_names_for_the_rest(tmp_path):
         export_ctranslate2(make_translator(), make_tokenizer(5), None, tmp_path / "other")
 
 
+def test_empty_outputs_are_compared_too(tmp_path):
+    model = make_translator(head_bias=True)
+    model.lm_head.bias.data[258] = 50.0
+    report = export_ctranslate2(model, make_tokenizer(), None, tmp_path / "fast")
+    assert "8 of 8 outputs are equal with greedy search; 8 of 8" in report.text
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
