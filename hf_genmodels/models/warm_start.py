@@ -9,7 +9,7 @@ else, the cross-attention above all, starts new and is learned in fine-tuning (R
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 SAME_FIELDS = (
     "hidden_size",
@@ -123,7 +123,7 @@ class WarmStartMixin:
     model: Any
     lm_head: nn.Module
 
-    def load_encoder(self, language_model: PreTrainedModel) -> list[str]:
+    def load_encoder(self, language_model: nn.Module) -> list[str]:
         """Take the encoder's weights from a language model, in place.
 
         With a shared vocabulary the embedding becomes the decoder's too.
@@ -140,7 +140,7 @@ class WarmStartMixin:
         """
         return self._load_stack("encoder", language_model)
 
-    def load_decoder(self, language_model: PreTrainedModel) -> list[str]:
+    def load_decoder(self, language_model: nn.Module) -> list[str]:
         """Take the decoder's weights, and an untied head's, from a language model, in place.
 
         With a shared vocabulary the embedding becomes the encoder's too. The cross-attentions stay
@@ -163,7 +163,7 @@ class WarmStartMixin:
             names.append("lm_head.weight")
         return names
 
-    def _load_stack(self, side: str, language_model: PreTrainedModel) -> list[str]:
+    def _load_stack(self, side: str, language_model: nn.Module) -> list[str]:
         source = language_model.config
         check_family(source)
         misfits = find_misfits(self.config, source, side)
