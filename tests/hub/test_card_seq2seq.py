@@ -1,14 +1,19 @@
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from transformers import MarianConfig
 
-from hf_genmodels.auto import FAMILIES, Family
 from hf_genmodels.hub.card import CardData, Metric, Translation, render_card
+from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.models.configuration_rnn_seq2seq import GenRNNSeq2SeqConfig
 from hf_genmodels.models.configuration_seq2seq import GenSeq2SeqConfig
+from hf_genmodels.models.modeling_seq2seq import GenSeq2SeqForConditionalGeneration
+from hf_genmodels.tokenization.pairs import for_pairs
+from tests.hub.conftest import byte_tokenizer
 
 GOLDEN = Path(__file__).parent / "cards"
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -60,15 +65,6 @@ FULL = CardData(
     num_parameters=5_000_000,
     versions={"torch": "9.9"},
 )
-
-
-@pytest.fixture(autouse=True)
-def families(monkeypatch):
-    for name, config in (
-        ("gen_seq2seq", GenSeq2SeqConfig),
-        ("gen_rnn_seq2seq", GenRNNSeq2SeqConfig),
-    ):
-        monkeypatch.setitem(FAMILIES, name, FAMILIES.get(name, Family(config=config.__name__)))
 
 
 @pytest.fixture
@@ -164,7 +160,7 @@ def test_a_recurrent_model_says_what_it_is():
 
     for row in ("| encoder layers | 3 |", "| cell | gru |", "| attention | general |"):
         assert row in text
-    assert "longest text" not in text
+    assert "| heads |" not in text
 
 
 def test_a_vocabulary_for_each_side_needs_a_tokenizer_for_each_side(config):
@@ -218,3 +214,35 @@ def test_text_from_data_cannot_break_out_of_its_place(config):
     cells = body[body.index("| source | reference") :].splitlines()[2]
     assert cells == '| """<br>\\`\\`\\`<br># e | # f<br>\\| g \\| | h<br>i |'
     assert len(re.findall(r"^```", body, re.MULTILINE)) == 4
+
+
+@pytest.mark.parametrize("own_vocabularies", [False, True])
+def test_the_examples_in_the_card_run_as_they_stand(own_vocabularies, capsys, tmp_path):
+    tokenizer = for_pairs(byte_tokenizer(), 64)
+    torch.manual_seed(0)
+    config = GenSeq2SeqConfig(
+        vocab_size=len(tokenizer),
+        source_vocab_size=len(tokenizer) if own_vocabularies else None,
+        num_attention_heads=2,
+        hidden_size=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        max_position_embeddings=64,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = publish_folder(
+        GenSeq2SeqForConditionalGeneration(config).eval(),
+        tokenizer,
+        tmp_path / "toy",
+        CardData(name="toy", model_id=str(tmp_path / "toy")),
+        target_tokenizer=tokenizer if own_vocabularies else None,
+    )
+    examples = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+
+    for example in examples:
+        (tmp_path / "example.py").write_text(example)
+        runpy.run_path(str(tmp_path / "example.py"))
+        assert capsys.readouterr().out.strip()
