@@ -254,7 +254,8 @@ def _draw_attention(
     run: Run, bare_model: PreTrainedModel, tokenizers: Tokenizers, data: PairData
 ) -> None:
     """Draw where the model looked while it translated the first validation pair of a fair length."""
-    if not run.is_main or run.accelerator.is_fsdp2:
+    has_attention = bare_model.config.to_dict().get("attention") != "none"
+    if not run.is_main or run.accelerator.is_fsdp2 or not has_attention:
         return
     lengths = data.validation.source_lengths
     fair = [
