@@ -70,8 +70,9 @@ class GenSeq2SeqConfig(PreTrainedConfig):
         label_smoothing: Share of the target's probability that is spread over the whole vocabulary
             in the loss (Szegedy et al. 2016, arXiv:1512.00567).
         cross_attention: `full`: over all states of the encoder, or `bidirectional`: one attention
-            over the first half of the source and one over the second half, each with positions of
-            its own, merged by a learned gate.
+            over the first half of the source and one over the second half, merged by a learned
+            gate. Each half has sinusoidal positions of its own, which count from the outside to the
+            middle: from the source's first token, and backwards from its last one.
         refinement_decoder: Whether a second decoder rewrites the first one's draft, seeing the
             source and the draft (Xia et al. 2017, "Deliberation Networks").
         refinement_layers: Number of blocks of that decoder. `None`: `decoder_layers`.

@@ -304,11 +304,16 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
             The states (B, T, D) and the cache.
 
         Raises:
-            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or if the
-                target is longer than the model's positions.
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, if the target
+                is longer than the model's positions, or if the cache is of another kind.
         """
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        elif past_key_values is not None and not isinstance(past_key_values, EncoderDecoderCache):
+            raise ValueError(
+                "The cache of an encoder-decoder is an EncoderDecoderCache(own, source) of two "
+                f"caches, not a {type(past_key_values).__name__}."
+            )
         make_growing(past_key_values)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         hidden_states, rotary = self.embed(input_ids, inputs_embeds, attention_mask, past_length)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.testing import assert_close
-from transformers import EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache
 
 from hf_genmodels.models.modeling_seq2seq import GenSeq2SeqForConditionalGeneration, GenSeq2SeqModel
 from tests.models.transformer import (
@@ -281,6 +281,15 @@ def test_a_missing_side_is_named():
         model(**make_batch())
     with pytest.raises(ValueError, match="GenSeq2SeqEncoder either token ids or embeddings"):
         model(labels=make_labels())
+
+
+def test_a_cache_of_another_kind_is_refused():
+    with pytest.raises(
+        ValueError, match=r"EncoderDecoderCache\(own, source\).* not a DynamicCache"
+    ):
+        make_model()(
+            **make_batch(), decoder_input_ids=make_labels((3, 3, 3)), past_key_values=DynamicCache()
+        )
 
 
 @pytest.mark.parametrize("kind", ["sinusoidal", "learned"])
