@@ -119,6 +119,9 @@ class PairDataConfig:
     tokenizer_vocab_size: int = 8000
     """Vocabulary of a tokenizer that is trained here."""
 
+    tokenizer_max_token_length: int | None = None
+    """Greatest length in bytes of a token that is trained here; 3 keeps Chinese characters apart."""
+
     cache_dir: str | None = None
     """Where tokenised pairs are kept for later runs; ~/.cache/hf_genmodels/tokens by default."""
 
@@ -160,6 +163,8 @@ class PairDataConfig:
         if self.max_eval_pairs is not None:
             at_least("max_eval_pairs", self.max_eval_pairs, 1)
         at_least("tokenizer_vocab_size", self.tokenizer_vocab_size, 259)
+        if self.tokenizer_max_token_length is not None:
+            at_least("tokenizer_max_token_length", self.tokenizer_max_token_length, 2)
         if self.target_tokenizer_name and not self.tokenizer_name:
             raise UserError("--target_tokenizer_name goes with --tokenizer_name, the sources' one.")
 

@@ -277,6 +277,7 @@ def _train_tokenizers(config: TrainSeq2SeqConfig, *, show_progress: bool) -> Tok
         return train_bpe(
             _texts(source, sides),
             vocab_size=config.tokenizer_vocab_size,
+            max_token_length=config.tokenizer_max_token_length,
             show_progress=show_progress,
         )
 
