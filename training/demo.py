@@ -1,63 +1,78 @@
-"""`make demo`: from bundled text to a published language model, and what it writes.
+"""`make demo`: from bundled data to published models, and what they write.
 
-Trains a tokenizer and a language model in a few minutes, then starts a process that cannot import
-this package and lets `pipeline("text-generation")` draw three samples from the published folder.
+Trains a tokenizer and a language model, then a small translator, each in a few minutes. Processes that
+cannot import this package then load the published folders: `pipeline("text-generation")` draws three
+samples, and `pipeline("text-to-text")` translates ten verses that were held out.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_genmodels.cli import run_command
-from hf_genmodels.training import train_lm
+from hf_genmodels.data.text_files import expand_files
+from hf_genmodels.training import train_lm, train_seq2seq
 
 OUTPUT_DIR = Path("runs/demo")
+TRANSLATOR_DIR = Path("runs/demo_translator")
 PROMPTS = ("She was", "It was a", '"My dear')
+NUM_TRANSLATIONS = 10
+# Importing our package fails in a process that begins so.
 STRANGER = """
-import sys
-sys.modules["hf_genmodels"] = None  # importing our package fails from here on
+import json, sys
+sys.modules["hf_genmodels"] = None
 import transformers
 transformers.utils.logging.disable_progress_bar()
 transformers.set_seed(1)
-write = transformers.pipeline(
-    "text-generation", model=sys.argv[1], trust_remote_code=True, device="cpu"
-)
-for prompt in sys.argv[2:]:
-    text = write(prompt, max_new_tokens=80)[0]["generated_text"]
+texts = json.loads(sys.stdin.read())
+run = transformers.pipeline(TASK, model=sys.argv[1], trust_remote_code=True, device="cpu")
+"""
+WRITE = """
+for prompt in texts:
+    text = run(prompt, max_new_tokens=80)[0]["generated_text"]
     print(f"--- {prompt!r}\\n{text}\\n")
+"""
+TRANSLATE = """
+outputs = run([text["en"] for text in texts], num_beams=4)
+for text, output in zip(texts, outputs):
+    print(f"English      {text['en']}\\nreference    {text['es']}")
+    print(f"translation  {output[0]['generated_text']}\\n")
 """
 
 
-def main(output_dir: Path = OUTPUT_DIR, extra: Sequence[str] = ()) -> None:
-    """Train, or go on with a demo that was stopped, and show samples.
+def main(
+    output_dir: Path = OUTPUT_DIR,
+    translator_dir: Path = TRANSLATOR_DIR,
+    extra: Sequence[str] = (),
+    translator_extra: Sequence[str] = (),
+) -> None:
+    """Train both, or go on with a demo that was stopped, and show what they write.
 
     Args:
-        output_dir: Folder of the run.
-        extra: More flags for the training script.
+        output_dir: Folder of the language model's run.
+        translator_dir: Folder of the translator's run.
+        extra: More flags for the language model's training.
+        translator_extra: More flags for the translator's training.
     """
-    bundled = resources.files("hf_genmodels.samples").joinpath("english")
-    if (output_dir / "config.yaml").is_file():
-        train_lm.main(["--resume", str(output_dir), *extra])
-    else:
-        train_lm.main(
-            [
-                "--config=demo",
-                f"--train_file={bundled.joinpath('train.txt')}",
-                f"--validation_file={bundled.joinpath('validation.txt')}",
-                f"--output_dir={output_dir}",
-                *extra,
-            ]
-        )
+    text = {
+        "--train_file": "sample:english/train.txt",
+        "--validation_file": "sample:english/validation.txt",
+    }
+    _train(train_lm.main, output_dir, [*(f"{k}={v}" for k, v in text.items()), *extra])
     print("\nThree samples from a process without this package:\n", flush=True)
     show_samples(output_dir, PROMPTS)
-    print(f"loss curve        {output_dir / 'report' / 'loss_curve.png'}")
-    print(f"published folder  {output_dir}")
+    _train(train_seq2seq.main, translator_dir, translator_extra)
+    print("\nTen verses that it has not seen, from a process without this package:\n", flush=True)
+    show_translations(translator_dir, NUM_TRANSLATIONS)
+    for name, folder in (("language model", output_dir), ("translator", translator_dir)):
+        print(f"{name:<15} {folder}, loss curve {folder / 'report' / 'loss_curve.png'}")
+    print(f"{'attention map':<15} {translator_dir / 'report' / 'attention.png'}")
 
 
 def show_samples(folder: Path, prompts: Sequence[str]) -> None:
@@ -67,10 +82,36 @@ def show_samples(folder: Path, prompts: Sequence[str]) -> None:
         folder: The folder.
         prompts: Beginnings of texts.
     """
+    _run_clean("text-generation", WRITE, folder, prompts)
+
+
+def show_translations(folder: Path, count: int) -> None:
+    """Let a clean, offline interpreter translate bundled test verses with a published folder.
+
+    Args:
+        folder: The folder.
+        count: How many verses, evenly over the test part.
+    """
+    (file,) = expand_files(["sample:english_spanish/test.jsonl"])
+    lines = file.read_text(encoding="utf-8").splitlines()
+    chosen = [lines[number * len(lines) // count] for number in range(count)]
+    verses = [json.loads(line)["translation"] for line in chosen]
+    _run_clean("text-to-text", TRANSLATE, folder, verses)
+
+
+def _train(train: Callable[[Sequence[str]], None], output_dir: Path, flags: Sequence[str]) -> None:
+    if (output_dir / "config.yaml").is_file():
+        train(["--resume", str(output_dir), *flags])
+    else:
+        train(["--config=demo", f"--output_dir={output_dir}", *flags])
+
+
+def _run_clean(task: str, code: str, folder: Path, texts: Sequence[object]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": cache}
-        command = [sys.executable, "-I", "-c", STRANGER, str(folder.resolve()), *prompts]
-        subprocess.run(command, env=environment, check=True)
+        program = f"TASK = {task!r}\n{STRANGER}{code}"
+        command = [sys.executable, "-I", "-c", program, str(folder.resolve())]
+        subprocess.run(command, env=environment, check=True, input=json.dumps(texts), text=True)
 
 
 if __name__ == "__main__":

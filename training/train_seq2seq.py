@@ -33,7 +33,6 @@ from hf_genmodels.engine.optim import build_optimizer, build_schedule
 from hf_genmodels.engine.publishing import finish, publish
 from hf_genmodels.engine.run import Run, begin, start_run
 from hf_genmodels.engine.seq2seq import (
-    build_model,
     build_tokenizers,
     check_inputs,
     describe,
@@ -41,6 +40,7 @@ from hf_genmodels.engine.seq2seq import (
     identity_of,
     training_batches,
 )
+from hf_genmodels.engine.seq2seq_models import build_model
 from hf_genmodels.engine.translation import card_of, validate
 
 PRESETS = Path(__file__).parent / "configs" / "seq2seq"
@@ -56,8 +56,8 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
     with run.main_first():
         data = load_pair_data(config, tokenizers, show_progress=run.is_main)
     identity = identity_of(config, model, tokenizers, data)
-    is_trained = config.model_name_or_path or config.decoder_from
-    optimizer = build_optimizer(model, config.optim, fine_tuning=bool(is_trained))
+    fine_tuning = bool(config.model_name_or_path or config.decoder_from)
+    optimizer = build_optimizer(model, config.optim, fine_tuning=fine_tuning)
     schedule = build_schedule(optimizer, config.schedule, config.max_steps)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     bare_model = run.accelerator.unwrap_model(model)

@@ -294,6 +294,10 @@ class TrainSeq2SeqConfig(PairDataConfig, FineTuningConfig):
     encoder_from: str | None = None
     """Folder or hub id of a gen_gpt model whose weights the encoder begins with."""
 
+    refine_from: str | None = None
+    """Folder or hub id of a trained gen_seq2seq model to which a second decoder is added that rewrites
+    its drafts; only the second one is trained."""
+
     metric_for_best: str = "loss"
     """What decides which weights are best and when to stop early: loss, bleu or chrf."""
 
@@ -345,7 +349,7 @@ class TrainSeq2SeqConfig(PairDataConfig, FineTuningConfig):
         longest = max(self.max_source_length, self.max_target_length)
         if self.model.max_position_embeddings is None:
             self.model.max_position_embeddings = longest
-        if not self.model_name_or_path:
+        if not (self.model_name_or_path or self.refine_from):
             if self.architecture == "transformer" and self.model.max_position_embeddings < longest:
                 raise UserError(
                     f"--max_source_length {self.max_source_length} and --max_target_length "
@@ -390,7 +394,11 @@ class TrainSeq2SeqConfig(PairDataConfig, FineTuningConfig):
         return model_config_of(GenSeq2SeqConfig, self.model, "model", **fields)
 
     def _check_start(self) -> None:
-        for name in ("decoder_from", "encoder_from"):
+        if self.refine_from and (self.decoder_from or self.encoder_from):
+            raise UserError(
+                "--refine_from takes a whole model: leave --decoder_from and --encoder_from."
+            )
+        for name in ("decoder_from", "encoder_from", "refine_from"):
             if getattr(self, name) is None:
                 continue
             if self.model_name_or_path:

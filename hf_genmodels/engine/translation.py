@@ -200,7 +200,10 @@ def card_of(
         task=_task_of(config),
         source_language=config.source_lang,
         target_language=config.target_lang,
-        base_model=config.model_name_or_path or config.decoder_from or config.encoder_from,
+        base_model=config.model_name_or_path
+        or config.refine_from
+        or config.decoder_from
+        or config.encoder_from,
         model_id=config.hub_model_id,
         datasets=[config.dataset_name] if config.dataset_name else [],
         training_data={

@@ -247,3 +247,54 @@ def test_a_run_goes_on_only_with_what_it_began_with(pair_file: Path, tmp_path: P
     ):
         outcome = runs.call(["train", "seq2seq", "--resume", folder, *flags])
         assert words in outcome.error
+
+
+def test_a_second_decoder_is_trained_on_a_frozen_first_pass(pair_file: Path, tmp_path: Path):
+    base, refined = tmp_path / "base", tmp_path / "refined"
+    train(pair_file, base)
+    stop = {"prepare": runs.signal_at_step, "prepare_arguments": (2, signal.SIGTERM)}
+    command = runs.tiny_translation(pair_file, output_dir=refined, refine_from=base, max_steps=4)
+    runs.run(command, tmp_path / "log", **stop).succeeded()
+    runs.call(["train", "seq2seq", "--resume", refined]).succeeded()
+    before = AutoModelForSeq2SeqLM.from_pretrained(base).state_dict()
+    model = AutoModelForSeq2SeqLM.from_pretrained(refined)
+    assert model.config.refinement_decoder
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    line = dict(runs.losses(refined)[0])
+    assert line["loss"] == line["refinement_loss"]
+
+
+def test_the_decoder_begins_with_a_language_model(
+    tmp_path: Path, pair_file: Path, train_file: Path
+):
+    lm = tmp_path / "lm"
+    runs.call(runs.tiny_run(train_file, output_dir=lm, max_steps=2)).succeeded()
+    from hf_genmodels import GenGPTForCausalLM
+
+    trained = GenGPTForCausalLM.from_pretrained(lm)
+    fields = {
+        name: getattr(trained.config, name)
+        for name in ("hidden_size", "num_attention_heads", "position_embedding", "norm", "hidden_act",
+                     "use_bias", "qk_norm", "norm_affine", "max_position_embeddings")
+    }  # fmt: skip
+    fields |= {"norm_position": "pre", "decoder_layers": trained.config.num_hidden_layers,
+               "tie_word_embeddings": trained.config.tie_word_embeddings, "scale_embedding": "false"}  # fmt: skip
+    options = {f"model__{name}": str(value).lower() for name, value in fields.items()}
+    options |= {
+        "decoder_from": lm,
+        "max_steps": 1,
+        "optim__lr": 1e-9,
+        "max_source_length": 32,
+        "max_target_length": 32,
+    }
+    train(pair_file, tmp_path / "run", **options)
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run")
+    ours = model.model.decoder.layers[0].attn.q_proj.weight
+    assert torch.allclose(ours, trained.model.layers[0].attn.q_proj.weight, atol=1e-6)
+    outcome = runs.call(
+        runs.tiny_translation(
+            pair_file, output_dir=tmp_path / "bad", decoder_from=lm, model__hidden_size=64
+        )
+    )
+    assert "hidden_size" in outcome.error
