@@ -4,7 +4,7 @@ import pytest
 
 from hf_genmodels import metrics
 from hf_genmodels.errors import UserError
-from hf_genmodels.metrics.distinct_n.distinct_counts import distinct_n
+from hf_genmodels.metrics.distinct_n.distinct_counts import distinct_n, self_repetition
 from hf_genmodels.metrics.ngram_divergence.ngram_distributions import (
     divergences,
     js_divergence,
@@ -33,6 +33,13 @@ def test_distinct_n_counts_over_the_collection(texts, n, expected):
 def test_characters_are_units_where_words_have_no_spaces():
     assert distinct_n(["你好 你好"], 1, "character") == 1 / 2
     assert ngram_counts(["你好"], 2, "character") == {("你", "好"): 1}
+
+
+def test_self_repetition_counts_within_each_text():
+    assert self_repetition(["a b a b", "a b"], 1) == 2 / 6
+    assert self_repetition(["a b a b", "a b"], 2) == 1 / 4
+    assert self_repetition(["你你 好"], 1, "character") == 1 / 3
+    assert self_repetition(["a"], 2) == 0
 
 
 def test_kl_of_two_coins_is_the_closed_form():

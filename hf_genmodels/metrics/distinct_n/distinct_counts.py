@@ -40,8 +40,34 @@ def distinct_n(texts: Iterable[str], n: int, unit: str = "word") -> float:
         raise ValueError(f"n={n} must be at least 1.")
     seen, total = set(), 0
     for text in texts:
-        units = split_text(text, unit)
-        grams = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
+        grams = _ngrams(split_text(text, unit), n)
         seen.update(grams)
         total += len(grams)
     return len(seen) / total if total else 0.0
+
+
+def self_repetition(texts: Iterable[str], n: int, unit: str = "word") -> float:
+    """Return the share of n-grams that stood in the same text before.
+
+    Unlike `distinct_n` it does not count what texts share with each other.
+
+    Args:
+        texts: The collection.
+        n: Length of the n-grams, at least 1.
+        unit: What an n-gram consists of, see `split_text`.
+
+    Returns:
+        A share in [0, 1), weighted by length; 0 if no text is long enough for one n-gram.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} must be at least 1.")
+    repeated = total = 0
+    for text in texts:
+        grams = _ngrams(split_text(text, unit), n)
+        repeated += len(grams) - len(set(grams))
+        total += len(grams)
+    return repeated / total if total else 0.0
+
+
+def _ngrams(units: list[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
