@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from hf_genmodels.models.decoding import decode
 from hf_genmodels.models.recurrent_cache import RecurrentCache
 from tests.models.recurrent import LENGTHS, VARIANTS, make_batch, make_labels, make_model
 
@@ -69,7 +70,7 @@ def test_greedy_takes_the_likeliest_token_each_time(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("penalty", [0.0, 1.5])
 @pytest.mark.parametrize("early", [True, False])
 def test_beam_scores_equal_a_teacher_forced_rescoring(model, penalty, early):
     settings = BEAM | {"length_penalty": penalty, "early_stopping": early}
@@ -96,6 +97,19 @@ def test_a_batch_gives_what_single_sentences_give(model, way):
         rows = together[row * returned : (row + 1) * returned]
         assert torch.equal(rows[:, : alone.shape[1]], alone)
         assert set(rows[:, alone.shape[1] :].flatten().tolist()) <= {0, 2}  # padding, ends
+
+
+@pytest.mark.parametrize("settings", [{"num_beams": 1}, BEAM | {"length_penalty": 0.6}])
+def test_our_own_decoding_gives_what_generate_gives(model, settings):
+    batch = make_batch((9, 2, 5, 1, 7, 3))
+    rows = zip(batch["input_ids"], batch["attention_mask"].sum(1), strict=True)
+    sources = [ids[:length].tolist() for ids, length in rows]
+    results = decode(model, sources, max_new_tokens=9, batch_tokens=24, **settings)
+    for source, hypotheses in zip(sources, results, strict=True):
+        expected = seeded(model, {"input_ids": torch.tensor([source])}, **settings)
+        found = [hypothesis.ids for hypothesis in hypotheses]
+        for ids, row in zip(found, expected[:, 1:].tolist(), strict=True):
+            assert ids == row[: row.index(2)] if 2 in row else ids == row
 
 
 @torch.no_grad()
