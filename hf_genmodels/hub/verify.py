@@ -175,15 +175,18 @@ def _request(
             f"with: genmodels export {folder} OUT"
         )
     family = FAMILIES.get(config["model_type"])
-    head = "AutoModelForCausalLM" if target_ids is None else "AutoModelForSeq2SeqLM"
-    auto_classes = list(family.models) if family else ["AutoModel", head]
-    own_task = "text-generation" if target_ids is None else ""  # no other is left in transformers
+    # Of transformers' own pipelines, none makes one text of another.
+    auto_classes, task = ["AutoModel", "AutoModelForCausalLM"], "text-generation"
+    if target_ids is not None:
+        auto_classes, task = ["AutoModelForSeq2SeqLM"], ""
+    if family:
+        auto_classes, task = list(family.models), family.task
     return {
         "folder": str(folder),
         "remote_code": family is not None,
         "auto_classes": auto_classes,
         "head": auto_classes[-1],
-        "task": family.task if family else own_task,
+        "task": task,
         "token_ids": token_ids.tolist(),
         "target_ids": None if target_ids is None else target_ids.tolist(),
         "text": TEXT,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, Pipeline, PreTrainedTokenizerFast
@@ -87,6 +88,12 @@ class TextToTextPipeline(Pipeline):
         if isinstance(inputs, list | tuple):
             return self._convert(inputs, options)
         return self._stream(inputs, options)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save model, code and tokenizers into a folder, as `Pipeline` does."""
+        super().save_pretrained(save_directory, **kwargs)
+        if self.target_tokenizer is not self.tokenizer:
+            self.target_tokenizer.save_pretrained(Path(save_directory) / TARGET_TOKENIZER)
 
     def _stream(self, inputs: Iterable[str], options: dict[str, Any]) -> Iterator[Any]:
         """Convert texts as they come, many at a time."""
