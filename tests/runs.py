@@ -101,29 +101,34 @@ def _command(
     return arguments
 
 
-def random_translator(folder: Path, **options: Any) -> Path:
+def random_translator(folder: Path, *, recurrent: bool = False, **options: Any) -> Path:
     """Save a sequence-to-sequence model with random weights, and a tokenizer of bytes."""
     import torch
 
-    from hf_genmodels import GenSeq2SeqConfig, GenSeq2SeqForConditionalGeneration
+    import hf_genmodels
     from hf_genmodels.tokenization.pairs import for_pairs
     from hf_genmodels.tokenization.saving import save_tokenizer
     from tests.hub.conftest import byte_tokenizer
 
     tokenizer = for_pairs(byte_tokenizer(), 32)
-    sizes = {"hidden_size": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2}
-    ids = {name: getattr(tokenizer, name) for name in ("eos_token_id", "pad_token_id")}
+    name, own = "GenSeq2Seq", {"num_attention_heads": 2, "max_position_embeddings": 32}
+    if recurrent:
+        name, own = "GenRNNSeq2Seq", {}
     fields = {
         "vocab_size": len(tokenizer),
-        "max_position_embeddings": 32,
+        "hidden_size": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
         "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
         "decoder_start_token_id": tokenizer.bos_token_id,
-        **sizes,
-        **ids,
+        **own,
         **options,
     }
     torch.manual_seed(0)
-    model = GenSeq2SeqForConditionalGeneration(GenSeq2SeqConfig(**fields))
+    config = getattr(hf_genmodels, f"{name}Config")(**fields)
+    model = getattr(hf_genmodels, f"{name}ForConditionalGeneration")(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)

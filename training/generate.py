@@ -53,9 +53,11 @@ def rewrite_sources(options: GenerateOptions, output: Path | None) -> None:
     if output is not None:
         print(rewrite_into(options, output))
         return
-    for result in rewrite(options):
-        for line in result.lines():
-            print(_shown(line), flush=True)
+    for number, result in enumerate(rewrite(options), start=1):
+        lines = result.lines()
+        if len(lines) > 1 and number > 1:
+            print()
+        print(_shown("\n".join(lines)), flush=True)
     if options.attention is not None:
         print(f"drew {options.attention}")
 

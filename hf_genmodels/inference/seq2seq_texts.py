@@ -103,7 +103,7 @@ class Rewriter:
         self.sources.check()
         self.system = load_text_to_text(options.model)
         self.settings = options.to_settings(self.system.model.generation_config)
-        self._check_draft()
+        self._check_model()
         self.fingerprint = self.system.fingerprint()
         self.system = self.system.placed(options.device, int8=options.int8)
         self.with_scores = with_scores or options.n_best > 1
@@ -131,7 +131,9 @@ class Rewriter:
         Args:
             start: Number of sources that are done already.
         """
-        with tqdm(total=self.total, initial=start, unit=" texts", disable=None) as progress:
+        # Where results are printed, a bar would stand between them.
+        disable = None if self.options.output else True
+        with tqdm(total=self.total, initial=start, unit=" texts", disable=disable) as progress:
             texts = itertools.islice(self.sources, start, None)
             for chunk in chunks(texts, CHUNK):
                 if self.options.seed is not None:
@@ -192,13 +194,17 @@ class Rewriter:
             raise UserError("--attention draws the best result only. Leave out --n_best.")
         require_extra("matplotlib", "plots")
 
-    def _check_draft(self) -> None:
+    def _check_model(self) -> None:
+        """Check that the model has what is to be shown."""
+        name, config = self.options.model, self.system.model.config.to_dict()
+        if self.options.attention is not None and config.get("attention") == "none":
+            raise UserError(f"--attention: '{name}' is a recurrent model without attention.")
         if not self.options.show_draft:
             return
-        if not getattr(self.system.model.config, "refinement_decoder", False):
+        if not config.get("refinement_decoder"):
             raise UserError(
-                f"--show_draft is for models with a refinement decoder; '{self.options.model}' has "
-                "none, its first pass is its result."
+                f"--show_draft is for models with a refinement decoder; '{name}' has none, its first "
+                "pass is its result."
             )
         if self.settings.get("do_sample"):
             raise UserError("--show_draft does not go with drawing: a draft would be another one.")

@@ -99,6 +99,8 @@ def test_options_that_do_not_fit_the_model_or_the_text(published, text_file, opt
         (["--file", "missing.txt"], "missing.txt"),
         (["--fil", "x.txt"], "Did you mean '--file'"),
         (["--file", "x.txt", "--stride", "0"], "--stride is 0"),
+        (["--file", "x.txt", "--num_beams", "2"], "--num_beams has no meaning here"),
+        (["--source_file", "x.txt"], "Give the text with --file"),
         (["--file", "x.txt", "--unit", "syllable"], "--unit"),
         (["--file", "x.txt", "--output", "/no-such-folder/r.json"], "there is no folder"),
     ],

@@ -144,6 +144,19 @@ def test_mistakes_on_the_command_line(arguments, message):
         main(arguments)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_best": 2}, r"--n_best has no meaning here.*language model.*--num_return_sequences"),
+        ({"source_lang": "en"}, "--source_lang has no meaning here"),
+        ({"attention": "map.png"}, "--attention has no meaning here"),
+    ],
+)
+def test_options_of_sequence_to_sequence_models_are_refused(published, options, message):
+    with pytest.raises(UserError, match=message):
+        texts(published, "x", **options)
+
+
 def test_an_impossible_device_is_one_clear_error(published):
     with pytest.raises(UserError, match="--device quantum"):
         texts(published, "x", device="quantum")

@@ -74,9 +74,12 @@ def test_the_n_best_results_come_with_falling_scores(translator, capsys):
 
     assert len(set(result.outputs)) == 3
     assert result.scores == sorted(result.scores, reverse=True)
-    main([str(translator), "The river.", "--n_best", "3"])
-    printed = capsys.readouterr().out.splitlines()
-    assert [float(line.split()[0]) for line in printed] == pytest.approx(result.scores, abs=1e-4)
+    main([str(translator), "The river.", "Anna", "--n_best", "3"])
+    printed = capsys.readouterr().out.split("\n")
+    assert [float(line.split()[0]) for line in printed[:3]] == pytest.approx(
+        result.scores, abs=1e-4
+    )
+    assert printed[3] == ""
 
 
 def test_options_of_drawing_draw_and_the_seed_decides(translator):
@@ -270,7 +273,35 @@ def test_the_draft_of_a_refinement_model_is_shown(translator, tmp_path, capsys):
         results(translator, "The river.", show_draft=True)
 
 
-def test_a_checkpoint_of_another_family_refuses_these_options(translator):
+def test_recurrent_models_read_texts_of_any_length(tmp_path):
+    folder = runs.random_translator(tmp_path / "rnn", recurrent=True, attention="none")
+
+    (result,) = results(folder, "x" * 100, overlong="error")
+
+    assert result.outputs == outputs_one_by_one(folder, ["x" * 100])
+    with pytest.raises(UserError, match="recurrent model without attention"):
+        results(folder, "Hi", attention=str(tmp_path / "map.png"))
+
+
+def test_results_are_decoded_by_the_tokenizer_of_the_targets(translator, tmp_path):
+    (shared,) = results(translator, "The river.")[0].outputs
+    folder = tmp_path / "copy"
+    shutil.copytree(translator, folder)
+    (folder / "target_tokenizer").mkdir()
+    for file in folder.glob("tokenizer*.json"):
+        shutil.copy(file, folder / "target_tokenizer")
+    file = folder / "target_tokenizer" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] = dict(zip(vocab, reversed(vocab.values()), strict=True))
+    file.write_text(json.dumps(content))
+
+    (apart,) = results(folder, "The river.")[0].outputs
+
+    assert apart != shared
+
+
+def test_options_of_language_models_are_refused(translator):
     with pytest.raises(UserError, match=r"num_return_sequences has no meaning here.*--n_best"):
         results(translator, "Hi", num_return_sequences=2, num_beams=2)
 
