@@ -16,6 +16,9 @@ IMPORTS = (
     "from transformers import AutoModelForCausalLM",
     "from hf_genmodels import GenGPTConfig",
     "from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM",
+    "from hf_genmodels.models.modeling_rnn_seq2seq import GenRNNSeq2SeqModel",
+    "from transformers import pipeline",
+    "from hf_genmodels.models.pipeline_text_to_text import TextToTextPipeline",
 )
 CHECK = """
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
@@ -24,6 +27,17 @@ assert type(AutoModelForCausalLM.from_config(config)).__name__ == "GenGPTForCaus
 assert type(AutoModel.from_config(config)).__name__ == "GenGPTModel"
 import hf_genmodels
 assert type(config) is hf_genmodels.GenGPTConfig
+from transformers import AutoModelForSeq2SeqLM
+for kind, size in (("Seq2Seq", {"num_attention_heads": 1}), ("RNNSeq2Seq", {})):
+    config = AutoConfig.for_model(
+        f"gen_{kind.lower().replace('rnn', 'rnn_')}", vocab_size=8, hidden_size=8, encoder_layers=1, decoder_layers=1, **size
+    )
+    name = type(AutoModelForSeq2SeqLM.from_config(config)).__name__
+    assert name == f"Gen{kind}ForConditionalGeneration", name
+from transformers.pipelines import PIPELINE_REGISTRY
+task = PIPELINE_REGISTRY.supported_tasks["text-to-text"]
+assert task["impl"].__module__ == "hf_genmodels.models.pipeline_text_to_text"
+assert task["pt"] == (AutoModelForSeq2SeqLM,)
 """
 
 
@@ -95,3 +109,15 @@ def test_names_that_do_not_exist_are_attribute_errors():
     assert "GenGPTConfig" in dir(hf_genmodels)
     with pytest.raises(AttributeError, match="GenGPTConfg"):
         hf_genmodels.GenGPTConfg  # noqa: B018
+
+
+def test_a_configuration_shows_no_pipelines_of_its_folder_but_keeps_them_for_saving():
+    from transformers import AutoConfig  # noqa: F401
+
+    from hf_genmodels import GenSeq2SeqConfig
+
+    pipelines = {"text-to-text": {"impl": "pipeline_text_to_text.TextToTextPipeline"}}
+    config = GenSeq2SeqConfig(custom_pipelines=pipelines)
+
+    assert config.custom_pipelines == {}
+    assert config.to_dict()["custom_pipelines"] == pipelines
