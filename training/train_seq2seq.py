@@ -80,7 +80,10 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
         losses: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(micro_batches, start=1):
             with run.sync_gradients(model, last=number == len(micro_batches)):
-                found = compute_losses(model, bare_model, run.to_device(batch), counts, config.loss)
+                with run.accelerator.autocast():  # also for passes through parts of the model
+                    found = compute_losses(
+                        model, bare_model, run.to_device(batch), counts, config.loss
+                    )
                 run.accelerator.backward(found["loss"] * run.accelerator.num_processes)
             losses = added(losses, found)
         measured = run.agree(losses)

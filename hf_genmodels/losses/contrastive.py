@@ -41,7 +41,8 @@ def info_nce(
     if temperature <= 0:
         raise ValueError(f"temperature={temperature} must be more than 0.")
     check_same_shape(anchors=anchors, positives=positives)
-    similarity = F.normalize(widen(anchors), dim=-1) @ F.normalize(widen(positives), dim=-1).T
+    with torch.autocast(anchors.device.type, enabled=False):
+        similarity = F.normalize(widen(anchors), dim=-1) @ F.normalize(widen(positives), dim=-1).T
     scores = similarity / temperature  # (N, N)
     if groups is not None:
         check_same_shape(groups=groups, rows=anchors[:, 0])

@@ -63,6 +63,14 @@ def test_gradients_agree_with_finite_differences(groups):
     assert gradcheck(lambda a, p: info_nce(a, p, 0.3, groups), random_pairs())
 
 
+def test_autocast_does_not_round_the_cosines():
+    anchors, positives = random_pairs()
+    rows = anchors.float(), positives.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = info_nce(*rows, 0.01).item()
+    assert cast == info_nce(*rows, 0.01).item()
+
+
 def test_num_items_replaces_the_number_of_rows():
     anchors, positives = random_pairs()
 
