@@ -58,7 +58,7 @@ def decode(
     sources: Sequence[Sequence[int]],
     *,
     generation_config: GenerationConfig | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 8192,
     return_scores: bool = False,
     return_attention: bool = False,
     overlong: str = "truncate",
