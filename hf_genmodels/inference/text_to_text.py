@@ -24,7 +24,7 @@ from hf_genmodels.models.decoding import Hypothesis, batches_by_tokens, decode, 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
