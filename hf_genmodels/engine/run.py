@@ -31,6 +31,7 @@ from torch import nn
 
 from hf_genmodels.config.parser import write_yaml
 from hf_genmodels.config.run import CONFIG_NAME, RunConfig, check_new_folder, seconds_of
+from hf_genmodels.engine.kernels import bound_kernel_memory
 from hf_genmodels.engine.logging import MetricsLog, setup_logging, warn_if_failing
 from hf_genmodels.engine.precision import resolve_precision, sharded_precision
 from hf_genmodels.engine.state import Clock, LoopState
@@ -243,6 +244,7 @@ def start_run(config: RunConfig) -> Iterator[Run]:
     """
     output_dir = Path(config.resume or config.output_dir or "")
     existed = output_dir.is_dir()
+    bound_kernel_memory()
     accelerator = make_accelerator(config)
     setup_logging(is_main=accelerator.is_main_process)
     run = Run(config, accelerator, output_dir)
