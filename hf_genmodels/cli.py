@@ -104,7 +104,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<11} {what}" for name, (_, _, what) in COMMANDS.items()]
+    lines = [f"  {name:<13} {what}" for name, (_, _, what) in COMMANDS.items()]
     return "\n".join(
         [
             "genmodels COMMAND ...: train compact generative models, publish them, use them",
