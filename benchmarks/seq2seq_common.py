@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from hf_genmodels.data.buckets import TokenBudgetSampler
+from hf_genmodels.data.pairs import PairSource
 from hf_genmodels.models.decoding import decode
 from hf_genmodels.tokenization import train_bpe
 
@@ -80,10 +81,9 @@ class Pairs:
 
 
 def read_pairs(path: str) -> list[tuple[str, str]]:
-    """Return the (English, Spanish) pairs of a file of JSON lines."""
-    with Path(path).open(encoding="utf-8") as lines:
-        pairs = [json.loads(line)["translation"] for line in lines]
-    return [(pair["en"], pair["es"]) for pair in pairs]
+    """Return the (English, Spanish) pairs of a table with a column `translation`."""
+    source = PairSource(files=[path], source_lang="en", target_lang="es")
+    return [(pair.source, pair.target) for pair in source.pairs()]
 
 
 def tokenized(pairs: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> Part:
@@ -293,7 +293,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of the flags that all comparisons have."""
     bundled = resources.files("hf_genmodels.samples") / "english_spanish"
     result = argparse.ArgumentParser(description=description.split("\n")[0])
-    result.add_argument("--train_file", default=str(bundled / "train.jsonl"))
+    result.add_argument("--train_file", default=str(bundled / "train.parquet"))
     result.add_argument("--validation_file", default=str(bundled / "validation.jsonl"))
     result.add_argument("--test_file", default=str(bundled / "test.jsonl"))
     result.add_argument("--max_test", type=int, help="use only the first so many test pairs")

@@ -42,6 +42,7 @@ from seq2seq_common import (
 from transformers import PreTrainedTokenizerBase
 
 from hf_genmodels.config.optim import OptimConfig
+from hf_genmodels.engine.kernels import bound_kernel_memory
 from hf_genmodels.engine.optim import build_optimizer
 from hf_genmodels.models.configuration_seq2seq import GenSeq2SeqConfig
 from hf_genmodels.models.modeling_seq2seq import GenSeq2SeqForConditionalGeneration
@@ -100,6 +101,7 @@ def trainer(sampling: str) -> Callable[[Pairs, argparse.Namespace], Marks]:
 
 def ours_bare(pairs: Pairs, args: argparse.Namespace) -> Marks:
     """Train our model with Marian's shape in a plain loop."""
+    bound_kernel_memory()
     model = GenSeq2SeqForConditionalGeneration(marian_shaped(args.size, pairs.tokenizer)).train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-3, weight_decay=0.0))
     marks: list[float] = []
@@ -116,10 +118,79 @@ def ours_bare(pairs: Pairs, args: argparse.Namespace) -> Marks:
     return marks, counts
 
 
+def ours_command(_pairs: Pairs, args: argparse.Namespace) -> Marks:
+    """Train with the loop behind `genmodels train seq2seq`, which prepares the pairs itself."""
+    from hf_genmodels.engine import run
+    from hf_genmodels.training import train_seq2seq
+
+    marks: list[float] = []
+    counts: list[tuple[int, int, int]] = []
+    tick = run.Clock.tick
+
+    def marked_tick(clock: run.Clock, tokens: int) -> None:
+        marks.append(time.process_time())
+        counts.append((tokens, 0, 0))
+        tick(clock, tokens)
+
+    run.Clock.tick = marked_tick
+    shape = SIZES[args.size]
+    with tempfile.TemporaryDirectory() as folder:
+        train_seq2seq.main(
+            [
+                f"--train_file={args.train_file}",
+                f"--validation_file={args.validation_file}",
+                "--source_lang=en",
+                "--target_lang=es",
+                f"--output_dir={folder}/out",
+                f"--cache_dir={folder}/cache",
+                f"--max_steps={WARMUP + args.steps}",
+                f"--batch_tokens={TOKEN_BUDGET}",
+                f"--max_source_length={MAX_TOKENS}",
+                f"--max_target_length={MAX_TOKENS}",
+                f"--tokenizer_vocab_size={shape['vocabulary']}",
+                f"--seed={args.seed}",
+                "--mixed_precision=no",
+                "--eval_every=1000",
+                "--save_every=1000",
+                "--max_eval_pairs=1",
+                "--translate.num_pairs=0",
+                "--optim.name=adamw",
+                "--optim.lr=1e-3",
+                "--optim.head_lr=1e-3",
+                "--optim.embedding_lr=1e-3",
+                *(f"--model.{name}={value}" for name, value in marian_switches(shape).items()),
+            ]
+        )
+    return marks, counts
+
+
+def marian_switches(shape: dict[str, int]) -> dict[str, object]:
+    """Return the model options of the preset that make it Marian's."""
+    return {
+        "hidden_size": shape["d_model"],
+        "encoder_layers": shape["layers"],
+        "decoder_layers": shape["layers"],
+        "num_attention_heads": shape["heads"],
+        "intermediate_size": shape["ffn"],
+        "position_embedding": "sinusoidal",
+        "norm": "layernorm",
+        "norm_position": "post",
+        "norm_affine": "true",
+        "hidden_act": "relu",
+        "use_bias": "true",
+        "qk_norm": "false",
+        "scale_embedding": "true",
+        "zero_init_residual": "false",
+        "embedding_dropout": 0.1,
+        "tie_word_embeddings": "true",
+    }
+
+
 CONTESTANTS: dict[str, Callable[[Pairs, argparse.Namespace], Marks]] = {
     "transformers Trainer, random": trainer("random"),
     BASELINE: trainer("group_by_length"),
     "hf_genmodels bare loop": ours_bare,
+    "hf_genmodels train seq2seq": ours_command,
 }
 
 
@@ -129,10 +200,10 @@ def work(args: argparse.Namespace) -> None:
     marks, counts = CONTESTANTS[args.work](Pairs(args), args)
     tokens, real, slots = (sum(column) for column in zip(*counts[WARMUP:], strict=True))
     seconds = marks[-1] - marks[WARMUP - 1]
-    print(json.dumps(summary(tokens / seconds, 1 - real / slots)))
+    print(json.dumps(summary(tokens / seconds, 1 - real / slots if slots else None)))
 
 
-def summary(speed: float, padding: float) -> dict[str, float]:
+def summary(speed: float, padding: float | None) -> dict[str, float | None]:
     """Return the figures of one run with this process's peak memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"speed": speed, "padding": padding, "megabytes": peak}
