@@ -1,28 +1,39 @@
-"""A small published model where the README expects the demo's."""
+"""Small published models where the README expects the demo's."""
 
 import pytest
 import torch
 
-from hf_genmodels import GenGPTConfig, GenGPTForCausalLM
+from hf_genmodels import (
+    GenGPTConfig,
+    GenGPTForCausalLM,
+    GenSeq2SeqConfig,
+    GenSeq2SeqForConditionalGeneration,
+)
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.tokenization import train_bpe
+from hf_genmodels.tokenization.pairs import for_pairs
 
 
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory):
-    """Folder with `runs/demo` in it."""
+    """Folder with `runs/demo` and `runs/demo_translator` in it."""
     folder = tmp_path_factory.mktemp("readme")
     tokenizer = train_bpe(["She was here. It was a day."], vocab_size=300, model_max_length=64)
-    config = GenGPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    ids = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    shared = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_attention_heads": 2, **ids}
     torch.manual_seed(0)
+    config = GenGPTConfig(num_hidden_layers=1, max_position_embeddings=64, **shared)
     publish_folder(GenGPTForCausalLM(config), tokenizer, folder / "runs" / "demo")
+    translator = GenSeq2SeqForConditionalGeneration(
+        GenSeq2SeqConfig(
+            encoder_layers=1,
+            decoder_layers=1,
+            max_position_embeddings=64,
+            decoder_start_token_id=tokenizer.bos_token_id,
+            **shared,
+        )
+    )
+    publish_folder(translator, for_pairs(tokenizer, 64), folder / "runs" / "demo_translator")
     return folder

@@ -16,8 +16,9 @@ def test_readme_snippet_runs(snippet, published_demo, monkeypatch, capsys):
     assert capsys.readouterr().out.strip()
 
 
-def test_readme_names_presets_that_exist():
-    table = README.read_text(encoding="utf-8").split("| `--config` |")[1].split("\n\n")[0]
-    presets = Path(__file__).parents[2] / "training" / "configs" / "lm"
+@pytest.mark.parametrize(("number", "family"), [(1, "seq2seq"), (2, "lm")])
+def test_readme_names_presets_that_exist(number, family):
+    table = README.read_text(encoding="utf-8").split("| `--config` |")[number].split("\n\n")[0]
+    presets = Path(__file__).parents[2] / "training" / "configs" / family
     named = set(re.findall(r"`([a-z0-9-]+)`", table.split("\n", 2)[2].replace("make demo", "")))
     assert {path.stem for path in presets.glob("*.yaml")} <= named
