@@ -38,13 +38,14 @@ def main() -> None:
     flags.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     flags.add_argument("--eole_python", help="Python of an environment that has eole")
     flags.add_argument("--marian_seconds", type=float, default=600.0, help="of training a seed")
+    flags.add_argument("--train_steps", type=int, default=200, help="of the model that translates")
     flags.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     args = flags.parse_args()
     rounds = f"--rounds={args.rounds}"
     own = {
         "training": [rounds, *([f"--eole_python={args.eole_python}"] if args.eole_python else [])],
         "quality": ["--seeds", *args.seeds, f"--marian_seconds={args.marian_seconds}"],
-        "decoding": [rounds, f"--train_seconds={args.marian_seconds / 2}"],
+        "decoding": [rounds, f"--train_steps={args.train_steps}"],
     }
     sections = [section(*SECTIONS[name], [*data_flags(args), *own[name]]) for name in args.only]
     args.out.parent.mkdir(parents=True, exist_ok=True)

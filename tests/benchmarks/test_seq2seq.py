@@ -47,7 +47,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def args(scripts, flags: list[str]) -> argparse.Namespace:
     args = scripts.seq2seq_common.parser("Toy.").parse_args(flags)
-    options = {"steps": 3, "seed": 0, "marian_seconds": 0.01, "train_seconds": 0.01, "save": None}
+    options = {"steps": 3, "seed": 0, "marian_seconds": 0.01, "train_steps": 3, "save": None}
     args.ours = ["--model.hidden_size=32", "--batch_tokens=200"]
     return argparse.Namespace(**vars(args), **options)
 
@@ -100,7 +100,7 @@ def test_all_engines_have_the_weights_of_one_model(scripts, pairs, args, tmp_pat
 def test_one_command_runs_the_sections_into_one_report(flags: list[str], tmp_path: Path):
     out = tmp_path / "report.md"
     command = [sys.executable, BENCHMARKS / "seq2seq.py", *flags, "--only", "decoding"]
-    few = ["--rounds=1", "--marian_seconds=0.02", f"--out={out}"]
+    few = ["--rounds=1", "--train_steps=2", f"--out={out}"]
     subprocess.run([*command, *few], check=True, capture_output=True, text=True)
     report = out.read_text(encoding="utf-8")
     assert report.startswith("# Sequence-to-sequence models")
