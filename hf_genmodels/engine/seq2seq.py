@@ -19,7 +19,7 @@ from hf_genmodels.engine.dry_run import describe_dry_run
 from hf_genmodels.engine.estimate import estimate_memory, format_count
 from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.engine.seq2seq_models import TASK, new_or_pretrained_model
-from hf_genmodels.errors import require_extra
+from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.folder import TARGET_TOKENIZER
 from hf_genmodels.hub.loading import load_tokenizer
 from hf_genmodels.tokenization.bpe import train_bpe
@@ -61,6 +61,8 @@ def build_tokenizers(
     given = given_tokenizers(config)
     if given is None:
         given = _train_tokenizers(config, show_progress=show_progress)
+    elif config.tokenizer_name:
+        _check_same_tokenizer(config)
     longest = max(config.max_source_length, config.max_target_length)
     source = for_pairs(given.source, longest)
     target = for_pairs(given.target, longest) if given.separate is not None else source
@@ -201,6 +203,19 @@ def dry_run(config: TrainSeq2SeqConfig) -> str:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
     return describe_dry_run(config, model, config.optim, random_batch, memory)
+
+
+def _check_same_tokenizer(config: TrainSeq2SeqConfig) -> None:
+    """Check that a trained model goes on with the tokens that it knows."""
+    whole = config.model_name_or_path or config.refine_from
+    if not whole:
+        return
+    vocabularies = [_load_one(str(name)).get_vocab() for name in (config.tokenizer_name, whole)]
+    if vocabularies[0] != vocabularies[1]:
+        raise UserError(
+            f"--tokenizer_name {config.tokenizer_name} is not the tokenizer that {whole} was trained "
+            "with: its tokens have other ids. Leave it out to use the model's own."
+        )
 
 
 def _train_tokenizers(config: TrainSeq2SeqConfig, *, show_progress: bool) -> Tokenizers:

@@ -134,7 +134,8 @@ def translate(
     count = min(config.translate.num_pairs, len(pairs))
     chosen = [number * len(pairs) // count for number in range(count)]
     rank, world_size = run.accelerator.process_index, run.accelerator.num_processes
-    mine = chosen[rank::world_size]
+    # The ranks of a sharded model must take the same steps, and so translate the same.
+    mine = chosen if run.accelerator.is_fsdp2 else chosen[rank::world_size]
     was_training = bare_model.training
     bare_model.eval()
     found = decode(
@@ -146,7 +147,7 @@ def translate(
     )
     bare_model.train(was_training)
     outputs = [(index, hypotheses[0].ids) for index, hypotheses in zip(mine, found, strict=True)]
-    if world_size > 1:
+    if len(mine) < count:
         outputs = sorted(gather_object(outputs))
 
     def text(tokenizer: Any, ids: Sequence[int]) -> str:

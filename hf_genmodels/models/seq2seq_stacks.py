@@ -45,11 +45,6 @@ class GenSeq2SeqPreTrainedModel(Int8Mixin, PreTrainedModel):
     config: GenSeq2SeqConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = [
-        "GenSeq2SeqEncoderBlock",
-        "GenSeq2SeqDecoderBlock",
-        "GenSeq2SeqRefinementBlock",
-    ]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -195,6 +190,7 @@ class GenSeq2SeqEncoder(GenSeq2SeqStack):
         config: Configuration of the model.
     """
 
+    _no_split_modules = ["GenSeq2SeqEncoderBlock"]
     _can_record_outputs = {"hidden_states": GenSeq2SeqEncoderBlock, "attentions": SelfAttention}
 
     def __init__(self, config: GenSeq2SeqConfig):
@@ -245,6 +241,7 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         config: Configuration of the model.
     """
 
+    _no_split_modules = ["GenSeq2SeqDecoderBlock"]
     _can_record_outputs = {
         "hidden_states": GenSeq2SeqDecoderBlock,
         "attentions": SelfAttention,
@@ -390,6 +387,7 @@ class GenSeq2SeqRefinementDecoder(GenSeq2SeqDecoder):
         config: Configuration of the model.
     """
 
+    _no_split_modules = ["GenSeq2SeqRefinementBlock"]
     _can_record_outputs = GenSeq2SeqDecoder._can_record_outputs | {
         "hidden_states": GenSeq2SeqRefinementBlock
     }

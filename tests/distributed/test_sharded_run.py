@@ -54,6 +54,29 @@ def sharded(arguments: list[str], log: Path, **stops: Any) -> list[runs.Outcome]
     return [o.succeeded() for o in runs.run_group(arguments, log, 2, prepares=prepares)]
 
 
+def test_a_sharded_translator_is_a_run(pair_file: Path, tmp_path: Path):
+    options = {
+        "optim__name": "muon",
+        "optim__muon_precision": "float32",
+        "ema_decay": 0.9,
+        "eval_every": 3,
+        "max_steps": 6,
+        "translate__num_pairs": 3,
+        **{f"model__{part}_dropout": 0.0 for part in ("attention", "residual", "embedding")},
+    }
+    alone, whole, parts, log = (tmp_path / n for n in ("alone", "whole", "parts", "log"))
+    runs.run(
+        runs.tiny_translation(pair_file, output_dir=alone, **ALONE, **options), log
+    ).succeeded()
+    sharded(runs.tiny_translation(pair_file, output_dir=whole, **options), log)
+    for name in ("loss", "grad_norm", "eval_loss"):
+        assert values(whole, name) == pytest.approx(values(alone, name), rel=1e-4)
+    sharded(runs.tiny_translation(pair_file, output_dir=parts, **options), log, stop=4)
+    sharded(["train", "seq2seq", "--resume", str(parts)], log)
+    assert runs.losses(parts) == runs.losses(whole)
+    assert runs.weights(parts) == runs.weights(whole)
+
+
 def values(folder: Path, name: str) -> list[float]:
     return [dict(line)[name] for line in runs.losses(folder) if name in dict(line)]
 

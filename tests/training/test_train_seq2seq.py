@@ -174,6 +174,16 @@ def test_a_trained_model_is_fine_tuned_with_its_own_tokenizer(pair_file: Path, t
     assert not any(name.startswith("model.encoder.layers") for name in changed)
 
 
+def test_a_trained_model_is_not_given_another_tokenizer(pair_file: Path, tmp_path: Path):
+    base, other = tmp_path / "base", tmp_path / "other"
+    train(pair_file, base, max_steps=1)
+    train(pair_file, other, max_steps=1, tokenizer_vocab_size=280)
+    options = {"model_name_or_path": base, "tokenizer_name": other}
+    outcome = runs.call(runs.tiny_translation(pair_file, output_dir=tmp_path / "run", **options))
+    assert "is not the tokenizer that" in outcome.error
+    assert not (tmp_path / "run").exists()
+
+
 def test_adapters_are_merged_into_what_is_published(pair_file: Path, tmp_path: Path):
     base = tmp_path / "base"
     train(pair_file, base)
