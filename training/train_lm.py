@@ -52,7 +52,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
     identity = identity_of(config, model, tokenizer, data)
     optimizer = build_optimizer(model, config.optim, fine_tuning=bool(config.model_name_or_path))
     schedule = build_schedule(optimizer, config.schedule, config.max_steps)
-    model, optimizer = run.accelerator.prepare(model, optimizer)
+    model, optimizer = run.prepare(model, optimizer)
     bare_model = run.accelerator.unwrap_model(model)
     ema = EMA(bare_model, config.ema_decay) if config.ema_decay is not None else None
     parts = (model, optimizer.optimizer, schedule, ema)

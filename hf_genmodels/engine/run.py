@@ -98,6 +98,22 @@ class Run:
         """Folder of plots and samples."""
         return self.output_dir / "report"
 
+    def prepare(self, model: Any, optimizer: Any) -> tuple[Any, Any]:
+        """Return model and optimizer as accelerate prepares them for these processes.
+
+        Sharding makes units of their own of the input and the output embedding, and torch forbids
+        that two units hold one parameter. An encoder and a decoder share theirs, so that these stay
+        with the rest of the model.
+        """
+        whole = self.accelerator.is_fsdp2 and model.config.is_encoder_decoder
+        hidden = ("get_input_embeddings", "get_output_embeddings") if whole else ()
+        for name in hidden:
+            setattr(model, name, lambda: None)
+        prepared = self.accelerator.prepare(model, optimizer)
+        for name in hidden:
+            delattr(model, name)
+        return prepared
+
     def sum_over_ranks(self, *values: float | torch.Tensor) -> list[float]:
         """Return the sum of each number over all ranks."""
         tensor = torch.tensor([float(value) for value in values], dtype=torch.float64)

@@ -62,6 +62,7 @@ def test_a_sharded_translator_is_a_run(pair_file: Path, tmp_path: Path):
         "eval_every": 3,
         "max_steps": 6,
         "translate__num_pairs": 3,
+        "model__norm_position": "pre",
         **{f"model__{part}_dropout": 0.0 for part in ("attention", "residual", "embedding")},
     }
     alone, whole, parts, log = (tmp_path / n for n in ("alone", "whole", "parts", "log"))
