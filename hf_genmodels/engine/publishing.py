@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -120,7 +121,7 @@ def finish(run: Run, config: RunConfig, *, family: str, example: str) -> None:
         logger.info("ended after step %d: %s", state.step, run.stop_reason)
     logger.info(
         "%d steps, %s tokens, %s. %sThe model is in %s, its loss curve in %s. Try it:\n"
-        '  genmodels generate %s "%s"',
+        "  genmodels generate %s %s",
         state.step,
         format_count(state.tokens),
         format_duration(state.seconds),
@@ -130,7 +131,7 @@ def finish(run: Run, config: RunConfig, *, family: str, example: str) -> None:
         run.output_dir,
         run.report_dir / "loss_curve.png",
         run.output_dir,
-        example,
+        shlex.quote(example),
     )
     if config.push_to_hub:
         _push(run, config)

@@ -180,6 +180,13 @@ def training_batches(
     )
 
 
+def example_of(tokenizers: Tokenizers, data: PairData) -> str:
+    """Return the shortest of the first validation sources, to try the model with."""
+    lengths = data.validation.source_lengths[:50]
+    ids = data.validation.source(int(lengths.argmin())).tolist()
+    return str(tokenizers.source.decode(ids, skip_special_tokens=True))
+
+
 def dry_run(config: TrainSeq2SeqConfig) -> str:
     """Say what a run would be; see `describe_dry_run`. Neither tokenizers nor pairs are made."""
     model = new_or_pretrained_model(config, given_tokenizers(config))
