@@ -3,8 +3,8 @@
 The same architecture (post-norm, one tied embedding), label smoothing, dropout, pairs and tokens on
 all sides. The Trainer has a fixed number of pairs in a batch, the others a budget of tokens. Every
 measurement is a process of its own, so that its peak memory is its own; rounds are interleaved, and
-time is CPU time. The Trainer's group_by_length sorts 50 batches at a time, the longest first; of its
-epoch every fourth batch is trained on, so that short and long ones have their share.
+time is CPU time. The Trainer's group_by_length sorts 50 batches at a time, the longest first; only
+some of its epoch's batches are trained on, evenly spaced, so that short and long ones have their share.
 
     python benchmarks/seq2seq_training.py --train_file train.jsonl ... [--eole_python PYTHON]
 """
@@ -49,7 +49,7 @@ from hf_genmodels.models.modeling_seq2seq import GenSeq2SeqForConditionalGenerat
 
 BATCH_SIZE, TOKEN_BUDGET = 64, 2048
 WARMUP = 2
-STRIDE = 4
+SORTED_BATCHES = 50  # that group_by_length sorts together
 RECIPE = {"batch_size": BATCH_SIZE, "lr": 1e-3, "warmup": 250}
 BASELINE = "transformers Trainer, group_by_length"
 # CPU seconds since the start, and target tokens, real tokens and slots of every step.
@@ -78,10 +78,11 @@ def marian_shaped(size: str, tokenizer: PreTrainedTokenizerBase) -> GenSeq2SeqCo
     )
 
 
-def trainer(sampling: str) -> Callable[[Pairs, argparse.Namespace], Marks]:
+def trainer(sampling: str) -> Callable[[argparse.Namespace], Marks]:
     """Return a function that trains Marian with the Trainer's sampling strategy."""
 
-    def train(pairs: Pairs, args: argparse.Namespace) -> Marks:
+    def train(args: argparse.Namespace) -> Marks:
+        pairs = Pairs(args)
         model = marian_model(args.size, pairs.tokenizer)
         clock = Clock(float("inf"), [], lambda _step: None)
         counts = train_marian(
@@ -91,7 +92,7 @@ def trainer(sampling: str) -> Callable[[Pairs, argparse.Namespace], Marks]:
             sampling=sampling,
             max_steps=WARMUP + args.steps,
             seed=args.seed,
-            stride=STRIDE,
+            stride=max(1, round(SORTED_BATCHES / (WARMUP + args.steps))),
             **RECIPE,
         )
         return clock.marks, counts
@@ -99,9 +100,10 @@ def trainer(sampling: str) -> Callable[[Pairs, argparse.Namespace], Marks]:
     return train
 
 
-def ours_bare(pairs: Pairs, args: argparse.Namespace) -> Marks:
+def ours_bare(args: argparse.Namespace) -> Marks:
     """Train our model with Marian's shape in a plain loop."""
     bound_kernel_memory()
+    pairs = Pairs(args)
     model = GenSeq2SeqForConditionalGeneration(marian_shaped(args.size, pairs.tokenizer)).train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-3, weight_decay=0.0))
     marks: list[float] = []
@@ -118,7 +120,7 @@ def ours_bare(pairs: Pairs, args: argparse.Namespace) -> Marks:
     return marks, counts
 
 
-def ours_command(_pairs: Pairs, args: argparse.Namespace) -> Marks:
+def ours_command(args: argparse.Namespace) -> Marks:
     """Train with the loop behind `genmodels train seq2seq`, which prepares the pairs itself."""
     from hf_genmodels.engine import run
     from hf_genmodels.training import train_seq2seq
@@ -186,7 +188,7 @@ def marian_switches(shape: dict[str, int]) -> dict[str, object]:
     }
 
 
-CONTESTANTS: dict[str, Callable[[Pairs, argparse.Namespace], Marks]] = {
+CONTESTANTS: dict[str, Callable[[argparse.Namespace], Marks]] = {
     "transformers Trainer, random": trainer("random"),
     BASELINE: trainer("group_by_length"),
     "hf_genmodels bare loop": ours_bare,
@@ -197,7 +199,7 @@ CONTESTANTS: dict[str, Callable[[Pairs, argparse.Namespace], Marks]] = {
 def work(args: argparse.Namespace) -> None:
     """Measure one contestant in this process and print the result as JSON."""
     quiet(args.threads, args.seed)
-    marks, counts = CONTESTANTS[args.work](Pairs(args), args)
+    marks, counts = CONTESTANTS[args.work](args)
     tokens, real, slots = (sum(column) for column in zip(*counts[WARMUP:], strict=True))
     seconds = marks[-1] - marks[WARMUP - 1]
     print(json.dumps(summary(tokens / seconds, 1 - real / slots if slots else None)))

@@ -57,10 +57,10 @@ def pairs(scripts, args: argparse.Namespace):
     return scripts.seq2seq_common.Pairs(args)
 
 
-def test_every_contestant_of_the_training_race_reports_a_time_and_its_tokens(scripts, pairs, args):
+def test_every_contestant_of_the_training_race_reports_a_time_and_its_tokens(scripts, args):
     race = scripts.seq2seq_training
     for train in race.CONTESTANTS.values():
-        marks, counts = train(pairs, args)
+        marks, counts = train(args)
         assert len(marks) == len(counts) == race.WARMUP + args.steps
         assert marks == sorted(marks)
         assert all(targets > 0 for targets, _, _ in counts)
