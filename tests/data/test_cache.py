@@ -325,7 +325,10 @@ def test_python_memory_does_not_grow_with_the_corpus(
     assert peaks[1] < 1.5 * peaks[0]
 
 
-def test_nothing_is_printed_without_a_terminal(byte_tokenizer, memory_source, tmp_path, capfd):
+def test_nothing_is_printed_without_a_terminal(
+    byte_tokenizer, memory_source, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("hf_genmodels"), "handlers", [])  # of runs before
     build_token_cache(memory_source(["text"]), byte_tokenizer(), tmp_path)
     assert capfd.readouterr() == ("", "")
 

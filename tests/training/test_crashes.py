@@ -197,9 +197,11 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_before_it_spoils_any
     name = {"loss": "agree", "gradient": "clip_gradients"}[what]
     real = getattr(Run, name)
 
-    def diverges(self: Run, *arguments: Any) -> float:
-        number = real(self, *arguments)
-        return float(value) if self.state.step == 7 else number
+    def diverges(self: Run, *arguments: Any) -> Any:
+        measured = real(self, *arguments)
+        if self.state.step != 7:
+            return measured
+        return {"loss": float(value)} if what == "loss" else float(value)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, name, diverges)
