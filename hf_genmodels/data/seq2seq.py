@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from hf_genmodels.config.seq2seq import PairDataConfig
+from hf_genmodels.config.pairs import PairDataConfig
 from hf_genmodels.data.buckets import TokenBudgetSampler, pair_loader
 from hf_genmodels.data.hub_datasets import validation_split
 from hf_genmodels.data.packing import IGNORED

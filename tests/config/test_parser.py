@@ -169,6 +169,42 @@ def test_every_preset_is_a_valid_configuration():
         assert parsed.max_steps >= 1
 
 
+def test_every_preset_of_pairs_is_a_valid_configuration():
+    from hf_genmodels.config.seq2seq import TrainSeq2SeqConfig
+    from hf_genmodels.data.seq2seq import pair_sources
+
+    presets = Path(__file__).parents[2] / "training" / "configs" / "seq2seq"
+    for preset in sorted(presets.glob("*.yaml")):
+        bundled = "train_file" in yaml.safe_load(preset.read_text())
+        arguments = ["--config", preset.stem]
+        if not bundled:
+            arguments += ["--train_file", "sample:dialogue/train.jsonl"]
+        parsed = parse_config(
+            TrainSeq2SeqConfig, arguments, command="try", description="", presets=presets
+        )
+        train, validation = pair_sources(parsed)
+        assert next(train.pairs()).target
+        assert (validation is not None) == bundled
+
+
+def test_bundled_pairs_of_a_preset_give_way_to_the_users():
+    from hf_genmodels.config.seq2seq import TrainSeq2SeqConfig
+
+    presets = Path(__file__).parents[2] / "training" / "configs" / "seq2seq"
+
+    def parsed(*flags: str) -> TrainSeq2SeqConfig:
+        arguments = ["--config", "poems", *flags]
+        return parse_config(
+            TrainSeq2SeqConfig, arguments, command="try", description="", presets=presets
+        )
+
+    own = parsed("--train_file", "mine.jsonl")
+    assert (own.train_file, own.validation_file) == (["mine.jsonl"], [])
+    hub = parsed("--dataset_name", "user/poems")
+    assert (hub.train_file, hub.validation_file) == ([], [])
+    assert own.text_column == hub.text_column == "content"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
