@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,9 @@ def pair_source(options: EvaluateOptions) -> PairSource:
     if not any(given[name] for name in COLUMNS) and not options.source_file:
         trained_on = _names_of_run(options.model)
         if any(trained_on.get(name) for name in COLUMNS):
-            try:
+            # These pairs may have other columns; what is wrong otherwise is found again below.
+            with suppress(UserError):
                 return source({**given, **trained_on})
-            except UserError:
-                pass  # these pairs have other columns; what is wrong otherwise is found again
     return source(given)
 
 
