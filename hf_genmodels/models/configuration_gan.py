@@ -1,0 +1,186 @@
+"""Configuration of the conditional GAN."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .config_checks import check_choices, check_heads, check_shares, check_sizes
+
+ARCHITECTURES = ("modern", "dcgan", "resnet", "mlp")
+CONDITIONINGS = ("none", "class", "attributes", "text")
+GENERATOR_CONDITIONINGS = ("concat", "norm")
+DISCRIMINATOR_CONDITIONINGS = ("projection", "classifier", "concat")
+NUM_CHANNELS = (1, 3, 4)
+SMALLEST_BASE, LARGEST_BASE = 4, 7
+LARGEST_IMAGE = 256
+
+
+@strict
+class GenGANConfig(PreTrainedConfig):
+    """Configuration of [`GenGANGenerator`] and [`GenGANDiscriminator`].
+
+    Classes or attributes have their names in the library's own `id2label`.
+
+    Args:
+        architecture: `modern` (no normalisation, plain convolutions, after Huang et al. 2024, R3GAN,
+            arXiv:2501.05441), `dcgan` (Radford et al. 2016, arXiv:1511.06434), `resnet` (residual
+            blocks, Miyato et al. 2018, arXiv:1802.05957; Brock et al. 2019, arXiv:1809.11096) or
+            `mlp` (Goodfellow et al. 2014, arXiv:1406.2661).
+        image_size: Height and width in pixels. `dcgan` and `resnet` take powers of two from 8 to 256,
+            `modern` also 5, 6 or 7 times a power of two, `mlp` any size.
+        num_channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        latent_dim: Length of the noise vector.
+        conditioning: What an image is drawn for: `none`, `class`, `attributes` (each there or not) or
+            `text`.
+        generator_conditioning: `concat`: the condition stands beside the noise; `norm`: it also scales
+            and shifts the channels of every block (conditional BatchNorm, Dumoulin et al. 2017,
+            arXiv:1610.07629; without normalisation a plain modulation).
+        discriminator_conditioning: `projection` (Miyato and Koyama 2018, arXiv:1802.05637), `classifier`
+            (an auxiliary output, Odena et al. 2017, arXiv:1610.09585) or `concat` (beside the last
+            feature map, with an `mlp` beside the image).
+        generator_width: Channels at the largest resolution; each halving doubles them, up to 8 times.
+        discriminator_width: The same of the discriminator.
+        condition_dim: Length of the vector that a condition becomes.
+        spectral_norm: Divide the discriminator's weights by their largest singular value (Miyato et al.
+            2018).
+        dropout: Dropout of the `mlp` discriminator.
+        vocab_size: Number of tokens of the text encoder.
+        max_position_embeddings: Longest text in tokens.
+        hidden_size: Width of the text encoder.
+        num_hidden_layers: Number of its blocks.
+        num_attention_heads: Number of its heads, and of those that look at words.
+        text_dropout: Dropout in the text encoder.
+        text_encoder: Configuration of a frozen encoder of transformers that reads the text instead, as a
+            dictionary with its `model_type`. Its weights are part of the checkpoint.
+        initializer_range: Standard deviation of the initial weights of `dcgan` and `mlp` and of the text
+            encoder; `modern` and `resnet` are initialised by the number of inputs of each layer.
+        bos_token_id: Id of the token that begins a text.
+        eos_token_id: Id of the token that ends a text.
+        pad_token_id: Id of the token that pads a batch.
+    """
+
+    model_type = "gen_gan"
+
+    architecture: str = "modern"
+    image_size: int = 32
+    num_channels: int = 1
+    latent_dim: int = 64
+    conditioning: str = "none"
+    generator_conditioning: str = "concat"
+    discriminator_conditioning: str = "projection"
+    generator_width: int = 32
+    discriminator_width: int = 32
+    condition_dim: int = 64
+    spectral_norm: bool = False
+    dropout: float | int = 0.3
+    vocab_size: int = 8192
+    max_position_embeddings: int = 32
+    hidden_size: int = 128
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    text_dropout: float | int = 0.1
+    text_encoder: dict[str, Any] | None = None
+    initializer_range: float = 0.02
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    @property
+    def base_size(self) -> int:
+        """Height and width of the smallest feature map."""
+        size = self.image_size
+        while size > LARGEST_BASE and size % 2 == 0:
+            size //= 2
+        return size
+
+    @property
+    def num_stages(self) -> int:
+        """How often the image is halved down to the smallest feature map."""
+        return (self.image_size // self.base_size).bit_length() - 1
+
+    def channels_at(self, stage: int, width: int) -> int:
+        """Return the channels of the feature map that is `image_size / 2**stage` large.
+
+        Args:
+            stage: From 1, half the image, to `num_stages`, the smallest map.
+            width: `generator_width` or `discriminator_width`.
+        """
+        return width * min(2 ** (stage - 1), 8)
+
+    def validate_sizes(self) -> None:
+        """Check that every size is positive and that the architecture can draw the image size.
+
+        Raises:
+            ValueError: With the field, its value and what would be allowed.
+        """
+        check_sizes(
+            self,
+            (
+                "image_size",
+                "latent_dim",
+                "generator_width",
+                "discriminator_width",
+                "condition_dim",
+                "vocab_size",
+                "max_position_embeddings",
+                "hidden_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+            ),
+        )
+        check_heads(self)
+        check_choices(self, {"architecture": ARCHITECTURES})
+        if self.architecture == "mlp":
+            return
+        bases = range(SMALLEST_BASE, LARGEST_BASE + 1) if self.architecture == "modern" else (4,)
+        allowed = sorted(base * 2**power for base in bases for power in range(1, 7))
+        allowed = [size for size in allowed if size <= LARGEST_IMAGE]
+        if self.image_size not in allowed:
+            nearest = min(allowed, key=lambda size: abs(size - self.image_size))
+            raise ValueError(
+                f"architecture={self.architecture} cannot draw image_size={self.image_size}. The "
+                f"nearest size is {nearest}; allowed are {', '.join(map(str, allowed))}."
+            )
+
+    def validate_choices(self) -> None:
+        """Check the switches, and that they go together.
+
+        Raises:
+            ValueError: With the field, its value and what would be allowed.
+        """
+        check_choices(
+            self,
+            {
+                "conditioning": CONDITIONINGS,
+                "generator_conditioning": GENERATOR_CONDITIONINGS,
+                "discriminator_conditioning": DISCRIMINATOR_CONDITIONINGS,
+                "num_channels": NUM_CHANNELS,
+            },
+        )
+        check_shares(self, ("dropout", "text_dropout"))
+        if self.conditioning == "text" and self.architecture == "mlp":
+            raise ValueError(
+                "architecture=mlp has no feature maps that could look at words. With "
+                "conditioning=text choose from: modern, dcgan, resnet."
+            )
+        if self.conditioning in ("none", "text") and (
+            self.discriminator_conditioning == "classifier"
+        ):
+            raise ValueError(
+                "discriminator_conditioning=classifier tells classes or attributes apart, and "
+                f"conditioning={self.conditioning} has none. Choose projection or concat."
+            )
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Heads of keys and values: as many as of queries."""
+        return self.num_attention_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+__all__ = ["GenGANConfig"]

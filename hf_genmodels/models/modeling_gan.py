@@ -1,0 +1,350 @@
+"""A conditional generative adversarial network, each half a first-class transformers model.
+
+Goodfellow et al. 2014 (arXiv:1406.2661), Mirza and Osindero 2014 (arXiv:1411.1784), with the networks
+and ways of conditioning of [`GenGANConfig`]. Read from top to bottom: outputs, what a condition
+becomes, base class, generator, discriminator.
+
+Shapes are written with these letters: B batch, N images, S height and width, C condition_dim, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_gan import GenGANConfig
+from .gan_layers import init_gan_weights, linear
+from .gan_networks import build_discriminator, build_generator
+from .gan_text import TextEncoder, Words
+
+
+@dataclass
+class GenGANGeneratorOutput(ModelOutput):
+    """What a generator draws.
+
+    Attributes:
+        images: (B, channels, S, S), in [-1, 1].
+    """
+
+    images: torch.FloatTensor | None = None
+
+
+@dataclass
+class GenGANDiscriminatorOutput(ModelOutput):
+    """What a discriminator says.
+
+    Attributes:
+        logits: How real each image looks for its condition, (B,).
+        class_logits: Scores of the classes or attributes, (B, num_labels), of an auxiliary classifier.
+    """
+
+    logits: torch.FloatTensor | None = None
+    class_logits: torch.FloatTensor | None = None
+
+
+class ConditionEncoder(nn.Module):
+    """Makes one vector of a class, of attributes or of a text.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    def __init__(self, config: GenGANConfig):
+        super().__init__()
+        self.config = config
+        if config.conditioning == "class":
+            self.embedding = nn.Embedding(config.num_labels, config.condition_dim)
+        elif config.conditioning == "attributes":
+            self.embedding = nn.Linear(config.num_labels, config.condition_dim)
+        elif config.conditioning == "text":
+            self.text = TextEncoder(config)
+
+    def forward(
+        self,
+        class_labels: torch.Tensor | None,
+        input_ids: torch.LongTensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | None, Words | None]:
+        """Encode what the configuration names, and refuse what it does not.
+
+        Args:
+            class_labels: Ids (B,), or attributes (B, num_labels).
+            input_ids: Tokens of texts, (B, T).
+            attention_mask: 1 for tokens and 0 for padding, (B, T).
+
+        Returns:
+            The vectors (B, C), and the words of the texts.
+
+        Raises:
+            ValueError: If the condition is missing, of another kind or out of range.
+        """
+        kind = self.config.conditioning
+        self._check(kind, class_labels, input_ids)
+        if kind == "none":
+            return None, None
+        if kind == "text":
+            return self.text(input_ids, attention_mask)
+        if kind == "attributes":
+            class_labels = class_labels.to(self.embedding.weight.dtype)
+        return self.embedding(class_labels), None
+
+    def _check(
+        self, kind: str, class_labels: torch.Tensor | None, input_ids: torch.Tensor | None
+    ) -> None:
+        wanted = {"class": "class_labels", "attributes": "class_labels", "text": "input_ids"}.get(
+            kind
+        )
+        given = {"class_labels": class_labels is not None, "input_ids": input_ids is not None}
+        for name, is_given in given.items():
+            if is_given and name != wanted:
+                needs = f"It needs {wanted}." if wanted else "It takes no condition."
+                raise ValueError(f"This model has conditioning={kind!r} and no {name}. {needs}")
+            if name == wanted and not is_given:
+                raise ValueError(f"This model has conditioning={kind!r}: give {name}.")
+        if kind == "class" and (class_labels.ndim != 1 or class_labels.is_floating_point()):
+            raise ValueError(
+                f"class_labels must be ids of shape (batch,), not {class_labels.dtype} of shape "
+                f"{tuple(class_labels.shape)}."
+            )
+        if kind == "attributes" and (
+            class_labels.ndim != 2 or class_labels.shape[1] != self.config.num_labels
+        ):
+            raise ValueError(
+                f"class_labels must hold a number for each of the {self.config.num_labels} attributes, "
+                f"(batch, {self.config.num_labels}), not {tuple(class_labels.shape)}."
+            )
+
+
+class GenGANPreTrainedModel(PreTrainedModel):
+    """What both networks share: configuration and initialisation."""
+
+    config: GenGANConfig
+    base_model_prefix = "gan"
+    main_input_name = "latents"
+    input_modalities = ("image",)
+    _no_split_modules = ["ConvGenerator", "ConvDiscriminator", "MLPGenerator", "MLPDiscriminator"]
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module."""
+        super()._init_weights(module)
+        init_gan_weights(self.config, module)
+
+
+class GenGANGenerator(GenGANPreTrainedModel):
+    """Draws images from noise, for a class, attributes, a text or nothing.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    def __init__(self, config: GenGANConfig):
+        super().__init__(config)
+        self.condition = ConditionEncoder(config)
+        has_condition = config.conditioning != "none"
+        input_dim = config.latent_dim + has_condition * config.condition_dim
+        self.network = build_generator(config, input_dim)
+        self.post_init()
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        class_labels: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> GenGANGeneratorOutput:
+        """Draw one image for each row of noise, differentiably.
+
+        Args:
+            latents: Standard normal numbers, (B, latent_dim).
+            class_labels: Ids of classes (B,), or attributes (B, num_labels).
+            input_ids: Tokens of texts, (B, T).
+            attention_mask: 1 for tokens and 0 for padding, (B, T).
+
+        Returns:
+            The images.
+
+        Raises:
+            ValueError: If the condition is not what the model was made for.
+        """
+        vector, words = self.condition(class_labels, input_ids, attention_mask)
+        if vector is not None:
+            latents = torch.cat((latents, vector.to(latents.dtype)), dim=1)
+        # fp32 also under autocast: bf16 has too few steps near white and black.
+        return GenGANGeneratorOutput(images=torch.tanh(self.network(latents, words).float()))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_images: int = 1,
+        class_labels: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        truncation: float = 1.0,
+    ) -> torch.Tensor:
+        """Draw images as a user wants them: without gradients, in eval mode whatever the mode was.
+
+        An image does not depend on the others that are drawn with it.
+
+        Args:
+            num_images: How many, N.
+            class_labels: One condition for all (1 row), or one for each image (N rows).
+            input_ids: Tokens of one text for all, or of one for each image.
+            attention_mask: 1 for tokens and 0 for padding.
+            latents: Noise (N, latent_dim) instead of a random one.
+            generator: Source of the noise; or one for each image, so that each has a seed of its own.
+            truncation: In (0, 1]: scales the noise. Smaller is more typical and less diverse.
+
+        Returns:
+            Images (N, channels, S, S) in [-1, 1].
+
+        Raises:
+            ValueError: If a number is out of range or numbers of rows differ.
+        """
+        if num_images < 1:
+            raise ValueError(f"num_images={num_images} must be at least 1.")
+        if not 0 < truncation <= 1:
+            raise ValueError(f"truncation={truncation} must lie in (0, 1].")
+        if latents is None:
+            latents = self.draw_latents(num_images, generator)
+        expected = (num_images, self.config.latent_dim)
+        if tuple(latents.shape) != expected:
+            raise ValueError(f"latents must have shape {expected}, not {tuple(latents.shape)}.")
+        condition = {
+            "class_labels": class_labels,
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+        }
+        rows = {name: self._rows(name, value, num_images) for name, value in condition.items()}
+        was_training = self.training
+        self.eval()
+        try:
+            latents = latents.to(device=self.device, dtype=self.dtype) * truncation
+            return self(latents, **rows).images
+        finally:
+            self.train(was_training)
+
+    def draw_latents(
+        self, num_images: int, generator: torch.Generator | Sequence[torch.Generator] | None = None
+    ) -> torch.Tensor:
+        """Return noise (num_images, latent_dim); the first rows are the same for any number.
+
+        Args:
+            num_images: How many rows.
+            generator: Source of the noise, or one for each row.
+
+        Raises:
+            ValueError: If there are not as many sources as rows.
+        """
+        one_each = isinstance(generator, Sequence)
+        if one_each and len(generator) != num_images:
+            raise ValueError(f"{len(generator)} generators cannot serve {num_images} images.")
+        sources = generator if one_each else [generator] * num_images
+        # Row by row: torch fills a large tensor in another order than a small one.
+        rows = [
+            torch.randn(
+                self.config.latent_dim,
+                generator=source,
+                device=None if source is None else source.device,
+            )
+            for source in sources
+        ]
+        return torch.stack(rows)
+
+    def _rows(self, name: str, value: torch.Tensor | None, num_images: int) -> torch.Tensor | None:
+        """Repeat a condition of one row for all images."""
+        if value is None:
+            return None
+        if len(value) not in (1, num_images):
+            raise ValueError(
+                f"{name} has {len(value)} rows; give 1, or {num_images}, one for each image."
+            )
+        return value.to(self.device).expand(num_images, *value.shape[1:])
+
+
+class GenGANDiscriminator(GenGANPreTrainedModel):
+    """Tells how real images look for their condition.
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    main_input_name = "images"
+
+    def __init__(self, config: GenGANConfig):
+        super().__init__(config)
+        kind = config.discriminator_conditioning
+        has_condition = config.conditioning != "none"
+        self.is_concat = has_condition and kind == "concat"
+        self.is_projection = has_condition and kind == "projection"
+        if self.is_concat or self.is_projection:
+            self.condition = ConditionEncoder(config)
+        self.network = build_discriminator(config, config.condition_dim if self.is_concat else 0)
+        num_features = self.network.num_features
+        self.head = linear(config, num_features, 1)
+        if self.is_projection:
+            self.projection = nn.Linear(config.condition_dim, num_features, bias=False)
+        if kind == "classifier" and has_condition:
+            self.classifier = linear(config, num_features, config.num_labels)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module; logits begin at the size of one, whatever the number of features."""
+        super()._init_weights(module)
+        if module is self.head or (self.is_projection and module is self.projection):
+            init.normal_(module.weight, std=(module.in_features * module.out_features) ** -0.5)
+
+    def embed_condition(
+        self,
+        class_labels: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
+        """Return the vectors (B, C) of conditions, `None` if this network does not look at them."""
+        if not (self.is_concat or self.is_projection):
+            return None
+        return self.condition(class_labels, input_ids, attention_mask)[0]
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        class_labels: torch.Tensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        condition_embeds: torch.Tensor | None = None,
+    ) -> GenGANDiscriminatorOutput:
+        """Judge images.
+
+        Args:
+            images: (B, channels, S, S), in [-1, 1].
+            class_labels: Ids of classes (B,), or attributes (B, num_labels).
+            input_ids: Tokens of texts, (B, T).
+            attention_mask: 1 for tokens and 0 for padding, (B, T).
+            condition_embeds: What `embed_condition` returned, instead of the condition itself.
+
+        Returns:
+            The verdicts, in fp32.
+
+        Raises:
+            ValueError: If the condition is not what the model was made for.
+        """
+        if condition_embeds is None:
+            condition_embeds = self.embed_condition(class_labels, input_ids, attention_mask)
+        features, _ = self.network(images, condition_embeds if self.is_concat else None)
+        logits = self.head(features).squeeze(1).float()
+        if self.is_projection:
+            along = self.projection(condition_embeds)
+            logits = logits + (features * along).sum(dim=1, dtype=torch.float)
+        classes = self.classifier(features).float() if hasattr(self, "classifier") else None
+        return GenGANDiscriminatorOutput(logits=logits, class_logits=classes)
+
+
+__all__ = ["GenGANDiscriminator", "GenGANGenerator", "GenGANPreTrainedModel"]
