@@ -1,4 +1,4 @@
-"""Folders of tokenised data: built beside their place and renamed when complete."""
+"""Folders of prepared data: built beside their place and renamed when complete."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Cache = TypeVar("Cache")
 _ABANDONED_AFTER = 3600.0
 
 
-def default_cache_dir() -> Path:
-    """Return ``$HF_GENMODELS_CACHE``, or ``~/.cache/hf_genmodels/tokens`` where that is not set."""
+def default_cache_dir(kind: str = "tokens") -> Path:
+    """Return ``$HF_GENMODELS_CACHE``, or ``~/.cache/hf_genmodels/KIND`` where that is not set."""
     configured = os.environ.get("HF_GENMODELS_CACHE")
     if configured:
         return Path(configured).expanduser()
-    return Path.home() / ".cache" / "hf_genmodels" / "tokens"
+    return Path.home() / ".cache" / "hf_genmodels" / kind
 
 
 def open_or_build(
@@ -53,7 +53,7 @@ def open_or_build(
     if target.exists():
         try:
             cache = open_folder(target)
-            logger.info("Reusing the tokens in %s", target)
+            logger.info("Reusing what was prepared in %s", target)
             return cache
         except ValueError as error:
             logger.warning("%s It is built again.", error)
@@ -91,7 +91,7 @@ def _staging_folder(target: Path) -> Path:
 
 def _cannot_write(root: Path, error: OSError) -> UserError:
     return UserError(
-        f"Cannot write the token cache in {root}: {error.strerror}. Make room there, or choose "
+        f"Cannot write the cache in {root}: {error.strerror}. Make room there, or choose "
         f"another folder with the environment variable HF_GENMODELS_CACHE."
     )
 

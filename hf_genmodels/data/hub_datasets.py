@@ -72,6 +72,20 @@ class HubDataset:
                 dataset = dataset.select_columns(sorted({root(path, names) for path in paths}))
             yield from dataset
 
+    def undecoded(self) -> Any:
+        """Return the whole split as a `datasets.Dataset` whose images are files.
+
+        Raises:
+            UserError: As `sample`.
+        """
+        datasets = require_extra("datasets", "train")
+        with _dataset_errors(self.name):
+            dataset = self._load(streaming=False)
+            for name, feature in dataset.features.items():
+                if isinstance(feature, datasets.Image):
+                    dataset = dataset.cast_column(name, datasets.Image(decode=False))
+        return dataset
+
     def identity(self) -> list[Any]:
         """Return what stands for the content in a fingerprint, JSON-able."""
         datasets = require_extra("datasets", "train")

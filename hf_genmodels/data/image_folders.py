@@ -1,0 +1,98 @@
+"""Images of a folder, whose subfolders may be classes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_genmodels.config.images import ImageDataConfig
+from hf_genmodels.data.image_columns import Kind
+from hf_genmodels.data.image_decoding import SUFFIXES
+from hf_genmodels.data.image_tables import ImageTable, TableReader, read_table, stated
+from hf_genmodels.errors import UserError
+
+# Where a folder of images may say something about each of them.
+_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+
+
+def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None) -> ImageTable:
+    """Find the images of a folder; its subfolders are classes, or a table in it says more.
+
+    Args:
+        folder: The folder.
+        config: Columns that the user named.
+        conditioning: What must be known about each image; None for what the folder has.
+
+    Raises:
+        UserError: If there are no images, or what must be known about them is not there.
+    """
+    for name in _METADATA:
+        if (folder / name).is_file():
+            return read_table(TableReader(folder / name), config, conditioning)
+    files = _images_below(folder)
+    classes = _classes(files, folder)
+    kind = conditioning or ("class" if classes else "none")
+    if (
+        config.label_column
+        or config.text_column
+        or config.attribute_columns
+        or kind
+        not in (
+            "class",
+            "none",
+        )
+    ):
+        raise UserError(
+            f"The folder '{folder}' has no table that says more about its images. "
+            f"Put a {_METADATA[0]} with a column file_name into it, or leave the columns out; "
+            "without one the subfolders are classes."
+        )
+    if kind == "class" and not classes:
+        raise UserError(
+            f"The model is conditioned on classes, but the images of '{folder}' do not stand in at "
+            "least two subfolders, one for each class, with none beside them."
+        )
+    labels = [file.relative_to(folder).parts[0] for file in files]
+    return ImageTable(
+        where=f"the folder '{folder}'",
+        kind=kind,
+        columns=("folder",) if kind == "class" else (),
+        values=[(label,) if kind == "class" else () for label in labels],
+        explicit=conditioning is not None,
+        files=list(files),
+        identity=[stated(file, folder) for file in files],
+    )
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """List the images of a folder and its subfolders, hidden ones left out."""
+    images, others = [], Counter[str]()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        for name in sorted(name for name in names if not _hidden(name)):
+            if Path(name).suffix.lower() in SUFFIXES:
+                images.append(Path(path) / name)
+            else:
+                others[Path(name).suffix.lower() or name] += 1
+    if not images:
+        held = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5))
+        raise UserError(
+            f"The folder '{folder}' holds no images"
+            + (f", but other files: {held}. " if held else ": it is empty. ")
+            + f"Known endings: {', '.join(SUFFIXES)}. Tables in it are given by their names, "
+            f"such as '{folder}/*.parquet'."
+        )
+    return images
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _classes(files: Sequence[Path], folder: Path) -> list[str]:
+    """Return the subfolders if all images stand in one of several."""
+    parts = [file.relative_to(folder).parts for file in files]
+    found = sorted({part[0] for part in parts})
+    return found if len(found) > 1 and all(len(part) > 1 for part in parts) else []
