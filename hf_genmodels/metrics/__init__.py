@@ -1,4 +1,4 @@
-"""Metrics of generated text, each an `evaluate` module in a folder of its own.
+"""Metrics of generated text and images, each an `evaluate` module in a folder of its own.
 
 A folder loads offline with `evaluate.load(path)`, also where this package is not installed. The
 functions beside each module need no `evaluate`.
@@ -14,7 +14,10 @@ from hf_genmodels.errors import UserError, require_extra, suggest
 if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
-NAMES = ("perplexity", "distinct_n", "ngram_divergence", "bleu", "chrf", "rouge_l")
+NAMES = (
+    *("perplexity", "distinct_n", "ngram_divergence", "bleu", "chrf", "rouge_l"),
+    *("frechet_distance", "kernel_distance", "inception_score", "precision_recall"),
+)
 NEEDS_SACREBLEU = ("bleu", "chrf")
 
 

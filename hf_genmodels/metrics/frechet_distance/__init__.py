@@ -1,0 +1,1 @@
+"""Frechet distance between the features of two collections of images."""

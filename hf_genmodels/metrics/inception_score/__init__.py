@@ -1,0 +1,1 @@
+"""How sure and how varied a classifier finds a collection of images."""

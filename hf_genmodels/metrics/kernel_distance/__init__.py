@@ -1,0 +1,1 @@
+"""Kernel distance between the features of two collections of images."""
