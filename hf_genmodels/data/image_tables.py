@@ -246,10 +246,12 @@ def inside(name: str, folder: Path, column: str, where: str) -> Path:
             f"The column {column!r} of {where} holds addresses such as {name!r}. "
             "Download the images first and give the names of the files."
         )
-    path = Path(os.path.normpath(folder / name.replace("\\", "/")))
-    if not path.is_relative_to(os.path.normpath(folder)):
+    path = Path(os.path.normpath(name.replace("\\", "/")))
+    if path.is_absolute() and path.is_relative_to(folder.absolute()):
+        path = path.relative_to(folder.absolute())
+    if path.is_absolute() or path.parts[:1] == ("..",):
         raise UserError(
             f"The column {column!r} of {where} names the file {name!r}, which is not below the "
             f"folder of the table, '{folder}'. Only files below it are read."
         )
-    return path
+    return folder / path

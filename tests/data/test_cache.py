@@ -282,7 +282,7 @@ def test_a_file_where_the_cache_folder_should_be_is_a_clear_error(
     byte_tokenizer, memory_source, tmp_path
 ):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="Cannot write the token cache"):
+    with pytest.raises(UserError, match="Cannot write the cache"):
         build_token_cache(memory_source(["text"]), byte_tokenizer(), tmp_path / "file")
 
 
