@@ -92,7 +92,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
         state.examples += config.global_batch_size
         state.tokens += tokens
         run.clock.tick(tokens)
-        run.metrics.advance(state.step, loss, run.clock.tokens_per_second)
+        run.metrics.advance(state.step, run.clock.rate, loss=loss)
         if state.every(config.log_every) or state.step == 1:
             run.log(loss=loss, lr=rate, grad_norm=grad_norm)
 

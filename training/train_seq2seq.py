@@ -103,7 +103,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
         state.examples += counts.pairs
         state.tokens += counts.tokens
         run.clock.tick(counts.tokens)
-        run.metrics.advance(state.step, measured["loss"], run.clock.tokens_per_second)
+        run.metrics.advance(state.step, run.clock.rate, loss=measured["loss"])
         if state.every(config.log_every) or state.step == 1:
             run.log(**measured, lr=rate, grad_norm=grad_norm, padding=round(counts.padding, 4))
 

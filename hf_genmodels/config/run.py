@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from hf_genmodels.errors import UserError, suggest
 
@@ -21,6 +22,8 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d
 @dataclass
 class RunConfig:
     """One training run: its folder, its length, what it writes and when."""
+
+    unit: ClassVar[str] = "tokens"  # what the run counts
 
     output_dir: str | None = None
     """Folder that the run writes: the published model, checkpoints, metrics and a report."""

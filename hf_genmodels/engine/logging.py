@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,26 @@ class MetricsLog:
         path: The file; its lines after `step` are dropped, they are of work that was lost.
         step: Optimizer steps done before.
         max_steps: Optimizer steps of the whole run.
+        unit: What the run counts, such as tokens or images.
         is_main: Whether this rank writes and shows.
         trackers: The accelerator, whose trackers get the same numbers, or `None`.
     """
 
     def __init__(
-        self, path: Path, step: int, max_steps: int, *, is_main: bool, trackers: Any = None
+        self,
+        path: Path,
+        step: int,
+        max_steps: int,
+        *,
+        unit: str = "tokens",
+        is_main: bool,
+        trackers: Any = None,
     ):
         self.path = path
         self.is_main = is_main
         self.trackers = trackers
         self.max_steps = max_steps
+        self.unit = unit
         self.first_step = step
         self.started = time.monotonic()
         self._torn = False
@@ -84,9 +93,17 @@ class MetricsLog:
         if is_main:
             _drop_lines_after(path, step)
 
-    def advance(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """Move the bar to a step."""
-        self.bar.set_postfix(loss=f"{loss:.4f}", tok_s=f"{tokens_per_second:,.0f}", refresh=False)
+    def advance(self, step: int, rate: float, **shown: float) -> None:
+        """Move the bar to a step.
+
+        Args:
+            step: Optimizer steps done.
+            rate: Items (tokens, images) a second.
+            **shown: What stands beside the bar.
+        """
+        values = {name: f"{value:.4f}" for name, value in shown.items()}
+        values[f"{self.unit}/s"] = f"{rate:,.0f}"
+        self.bar.set_postfix(values, refresh=False)
         self.bar.update(step - self.bar.n)
 
     def write(self, step: int, values: dict[str, float | int]) -> None:
@@ -113,20 +130,29 @@ class MetricsLog:
                 logger.warning("A tracker failed and is left out from now on: %s", error)
                 self.trackers = None
 
-    def show(self, step: int, values: dict[str, float | int]) -> None:
-        """Print a line of progress where there is no terminal for the bar."""
+    def show(
+        self, step: int, values: dict[str, float | int], shown: Sequence[str] = ("loss",)
+    ) -> None:
+        """Print a line of progress where there is no terminal for the bar.
+
+        Args:
+            step: Optimizer steps done.
+            values: What was measured.
+            shown: Which of them are printed, beside the learning rate and the speed.
+        """
         if not self.is_main or self.is_terminal:
             return
         done = max(step - self.first_step, 1)
         remaining = (time.monotonic() - self.started) / done * (self.max_steps - step)
         logger.info(
-            "step %d/%d (%.0f %%)  loss %.4f  lr %.2e  %s tokens/s  ETA %s",
+            "step %d/%d (%.0f %%)  %s  lr %.2e  %s %s/s  ETA %s",
             step,
             self.max_steps,
             100 * step / self.max_steps,
-            values["loss"],
+            "  ".join(f"{name} {values[name]:.4f}" for name in shown),
             values["lr"],
-            f"{values['tokens_per_second']:,.0f}",
+            f"{values[f'{self.unit}_per_second']:,.0f}",
+            self.unit,
             format_duration(remaining),
         )
 

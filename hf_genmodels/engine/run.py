@@ -24,6 +24,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
     LoggerType,
+    broadcast,
     broadcast_object_list,
 )
 from filelock import FileLock, Timeout
@@ -150,6 +151,27 @@ class Run:
         """Return a batch on this rank's device."""
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
+    def replicate(self, model: nn.Module) -> None:
+        """Give every rank the main rank's weights, where no wrapper does."""
+        if self.accelerator.num_processes > 1:
+            for tensor in (*model.parameters(), *model.buffers()):
+                broadcast(tensor.data)
+
+    @torch.no_grad()
+    def average_gradients(self, model: nn.Module) -> None:
+        """Average the gradients of a model without wrapper over all ranks.
+
+        The wrapper of distributed training does not see gradients of gradients.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = self.accelerator.reduce(flat, reduction="mean")
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
     def clip_gradients(
         self, model: nn.Module, max_norm: float, max_value: float | None = None
     ) -> float:
@@ -165,18 +187,21 @@ class Run:
             self.accelerator.clip_grad_value_(model.parameters(), max_value)
         return float(norm)
 
-    def log(self, *, loss: float, lr: float, grad_norm: float, **more: float) -> None:
-        """Write a line of training metrics."""
+    def log(self, *, shown: Sequence[str] = ("loss",), **measured: float) -> None:
+        """Write a line of training metrics.
+
+        Args:
+            shown: Which of them stand in the line of progress.
+            **measured: What was measured in this step, `lr` among it.
+        """
+        unit = self.config.unit
         values = {
-            "loss": loss,
-            **more,
-            "lr": lr,
-            "grad_norm": grad_norm,
-            "tokens": self.state.tokens,
-            "tokens_per_second": round(self.clock.tokens_per_second, 1),
+            **measured,
+            unit: self.state.tokens if unit == "tokens" else self.state.examples,
+            f"{unit}_per_second": round(self.clock.rate, 1),
         }
         self.metrics.write(self.state.step, values)
-        self.metrics.show(self.state.step, values)
+        self.metrics.show(self.state.step, values, shown)
 
     def check_finite(self, loss: float, grad_norm: float, *, num_examples: int) -> None:
         """Stop the run before a loss or gradient that is not finite spoils the weights.
@@ -349,6 +374,7 @@ def begin(run: Run, state: LoopState | None) -> None:
         run.output_dir / "metrics.jsonl",
         run.state.step,
         run.config.max_steps,
+        unit=run.config.unit,
         is_main=run.is_main,
         trackers=trackers,
     )

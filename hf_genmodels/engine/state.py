@@ -58,20 +58,18 @@ class Clock:
 
     def __init__(self, state: LoopState):
         self.state = state
-        self.tokens_per_second = 0.0
+        self.rate = 0.0
         self._last = time.monotonic()
 
-    def tick(self, tokens: int) -> None:
-        """Count a step that predicted so many tokens, over all ranks."""
+    def tick(self, items: int) -> None:
+        """Count a step of so many items (tokens, images), over all ranks."""
         now = time.monotonic()
         elapsed = max(now - self._last, 1e-9)
         self._last = now
         self.state.seconds += elapsed
-        speed = tokens / elapsed
+        speed = items / elapsed
         # Smoothed over about ten steps.
-        self.tokens_per_second += (speed - self.tokens_per_second) * (
-            0.1 if self.tokens_per_second else 1.0
-        )
+        self.rate += (speed - self.rate) * (0.1 if self.rate else 1.0)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
