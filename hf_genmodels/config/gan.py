@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.config.optim import ScheduleConfig
@@ -214,8 +214,6 @@ class GridConfig:
 class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
     """Train a conditional GAN from scratch, or go on from a trained one."""
 
-    unit: ClassVar[str] = "images"
-
     per_device_train_batch_size: int = 64
     """Images in one forward pass on one process."""
 
@@ -285,6 +283,11 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
                 raise UserError(
                     f"--model.conditioning is {kind!r}, but --{name} gives {wanted}. Leave one out."
                 )
+
+    @property
+    def unit(self) -> str:
+        """What the run counts."""
+        return "images"
 
     @property
     def best_metric(self) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from hf_genmodels.errors import UserError, suggest
 
@@ -22,8 +21,6 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d
 @dataclass
 class RunConfig:
     """One training run: its folder, its length, what it writes and when."""
-
-    unit: ClassVar[str] = "tokens"  # what the run counts
 
     output_dir: str | None = None
     """Folder that the run writes: the published model, checkpoints, metrics and a report."""
@@ -125,6 +122,11 @@ class RunConfig:
             seconds_of(self.max_time)
         if self.push_to_hub and not self.hub_model_id:
             raise UserError("--push_to_hub needs --hub_model_id user/name.")
+
+    @property
+    def unit(self) -> str:
+        """What the run counts."""
+        return "tokens"
 
     @property
     def best_metric(self) -> str:
