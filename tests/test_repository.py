@@ -73,7 +73,7 @@ def requirements() -> list[Requirement]:
 
 @pytest.mark.parametrize("path", python_files(MODELS), ids=relative)
 def test_model_files_import_only_what_a_user_without_this_package_has(path: Path) -> None:
-    allowed = {"torch", "transformers", "huggingface_hub", *sys.stdlib_module_names}
+    allowed = {"torch", "transformers", "huggingface_hub", "PIL", *sys.stdlib_module_names}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     strangers = {n for n in imported_modules(ast.walk(tree)) if n.split(".")[0] not in allowed}
     assert not strangers, f"{relative(path)} travels with checkpoints and imports {strangers}"

@@ -51,6 +51,12 @@ class GenGANConfig(PreTrainedConfig):
         num_hidden_layers: Number of its blocks.
         num_attention_heads: Number of its heads, and of those that look at words.
         text_dropout: Dropout in the text encoder.
+        text_agreement: Whether the discriminator also makes a vector of an image that is to be close to
+            that of its text (Zhang et al. 2021, XMC-GAN, arXiv:2101.04702).
+        masked_tokens: Whether the discriminator's text encoder also predicts masked words (Devlin et
+            al. 2019, arXiv:1810.04805).
+        image_reconstruction: Whether the discriminator also rebuilds its image, at a reduced size, from
+            its last feature map (Liu et al. 2021, FastGAN, arXiv:2101.04775).
         text_encoder: Configuration of a frozen encoder of transformers that reads the text instead, as a
             dictionary with its `model_type`. Its weights are part of the checkpoint.
         initializer_range: Standard deviation of the initial weights of `dcgan` and `mlp` and of the text
@@ -80,11 +86,22 @@ class GenGANConfig(PreTrainedConfig):
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
     text_dropout: float | int = 0.1
+    text_agreement: bool = False
+    masked_tokens: bool = False
+    image_reconstruction: bool = False
     text_encoder: dict[str, Any] | None = None
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Derive ids from names, and say which of the two networks is meant if nobody did."""
+        super().__post_init__(**kwargs)
+        if self.id2label is not None:
+            self.label2id = {str(name): int(index) for index, name in self.id2label.items()}
+        # By this the Auto classes tell the networks apart.
+        self.architectures = self.architectures or ["GenGANGenerator"]
 
     @property
     def base_size(self) -> int:
@@ -170,6 +187,29 @@ class GenGANConfig(PreTrainedConfig):
             raise ValueError(
                 "discriminator_conditioning=classifier tells classes or attributes apart, and "
                 f"conditioning={self.conditioning} has none. Choose projection or concat."
+            )
+
+    def validate_heads(self) -> None:
+        """Check that what the discriminator is to do beside its verdict can be done.
+
+        Raises:
+            ValueError: With the field, and what it needs.
+        """
+        for name in ("text_agreement", "masked_tokens"):
+            if getattr(self, name) and self.conditioning != "text":
+                raise ValueError(
+                    f"{name}=True needs texts, and conditioning={self.conditioning} has none. Leave "
+                    "it out, or set conditioning=text."
+                )
+        if self.masked_tokens and self.text_encoder is not None:
+            raise ValueError(
+                "masked_tokens=True trains the text encoder, and text_encoder is a frozen one. Leave "
+                "one of them out."
+            )
+        if self.image_reconstruction and self.architecture == "mlp":
+            raise ValueError(
+                "architecture=mlp has no feature map to rebuild an image from. With "
+                "image_reconstruction=True choose from: modern, dcgan, resnet."
             )
 
     @property

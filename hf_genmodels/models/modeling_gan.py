@@ -4,13 +4,15 @@ Goodfellow et al. 2014 (arXiv:1406.2661), Mirza and Osindero 2014 (arXiv:1411.17
 and ways of conditioning of [`GenGANConfig`]. Read from top to bottom: outputs, what a condition
 becomes, base class, generator, discriminator.
 
-Shapes are written with these letters: B batch, N images, S height and width, C condition_dim, T tokens.
+Shapes are written with these letters: B batch, N images, S height and width, C condition_dim, T tokens,
+M masked tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -18,8 +20,8 @@ from transformers.utils import ModelOutput
 
 from .configuration_gan import GenGANConfig
 from .gan_layers import init_gan_weights, linear
-from .gan_networks import build_discriminator, build_generator
-from .gan_text import TextEncoder, Words
+from .gan_networks import ImageDecoder, build_discriminator, build_generator
+from .gan_text import TextEncoder, TokenHead, Words
 
 
 @dataclass
@@ -40,10 +42,20 @@ class GenGANDiscriminatorOutput(ModelOutput):
     Attributes:
         logits: How real each image looks for its condition, (B,).
         class_logits: Scores of the classes or attributes, (B, num_labels), of an auxiliary classifier.
+        mismatched_logits: How real each image looks for the text of another one, (B,).
+        image_embeds: Vectors of the images, (B, C), for their agreement with those of their texts.
+        condition_embeds: Vectors of the conditions, (B, C).
+        token_logits: Scores of the masked tokens, (M, vocab_size), row by row.
+        reconstruction: The images rebuilt from the last feature map, (B, channels, S', S') in [-1, 1].
     """
 
     logits: torch.FloatTensor | None = None
     class_logits: torch.FloatTensor | None = None
+    mismatched_logits: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    condition_embeds: torch.FloatTensor | None = None
+    token_logits: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
 
 
 class ConditionEncoder(nn.Module):
@@ -258,6 +270,16 @@ class GenGANGenerator(GenGANPreTrainedModel):
         ]
         return torch.stack(rows)
 
+    def to_pil(self, images: torch.Tensor) -> list[Image.Image]:
+        """Return pictures: grey, RGB or RGBA.
+
+        Args:
+            images: (N, channels, S, S) in [-1, 1].
+        """
+        levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
+        pixels = levels.to(device="cpu", dtype=torch.uint8).permute(0, 2, 3, 1)
+        return [Image.fromarray(one.squeeze(-1).contiguous().numpy()) for one in pixels]
+
     def _rows(self, name: str, value: torch.Tensor | None, num_images: int) -> torch.Tensor | None:
         """Repeat a condition of one row for all images."""
         if value is None:
@@ -293,6 +315,12 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             self.projection = nn.Linear(config.condition_dim, num_features, bias=False)
         if kind == "classifier" and has_condition:
             self.classifier = linear(config, num_features, config.num_labels)
+        if config.text_agreement:
+            self.agreement = linear(config, num_features, config.condition_dim)
+        if config.masked_tokens:
+            self.token_head = TokenHead(config)
+        if config.image_reconstruction:
+            self.decoder = ImageDecoder(config)
         self.post_init()
 
     @torch.no_grad()
@@ -320,6 +348,8 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         condition_embeds: torch.Tensor | None = None,
+        mismatched: torch.LongTensor | None = None,
+        masked: torch.Tensor | None = None,
     ) -> GenGANDiscriminatorOutput:
         """Judge images.
 
@@ -329,22 +359,61 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             input_ids: Tokens of texts, (B, T).
             attention_mask: 1 for tokens and 0 for padding, (B, T).
             condition_embeds: What `embed_condition` returned, instead of the condition itself.
+            mismatched: Judge each image for the condition of this row as well, (B,).
+            masked: Predict these tokens of `input_ids` from the others, bool (B, T).
 
         Returns:
             The verdicts, in fp32.
 
         Raises:
-            ValueError: If the condition is not what the model was made for.
+            ValueError: If the condition is not what the model was made for, or has no words to mask.
         """
         if condition_embeds is None:
             condition_embeds = self.embed_condition(class_labels, input_ids, attention_mask)
-        features, _ = self.network(images, condition_embeds if self.is_concat else None)
+        features, last_map = self.network(images, condition_embeds if self.is_concat else None)
+        output = GenGANDiscriminatorOutput(
+            logits=self._verdict(features, condition_embeds), condition_embeds=condition_embeds
+        )
+        if mismatched is not None:
+            output.mismatched_logits = self._mismatched(
+                images, features, condition_embeds[mismatched]
+            )
+        if masked is not None:
+            output.token_logits = self._predict_tokens(input_ids, attention_mask, masked)
+        if hasattr(self, "classifier"):
+            output.class_logits = self.classifier(features).float()
+        if self.config.text_agreement:
+            output.image_embeds = self.agreement(features).float()
+        if self.config.image_reconstruction:
+            output.reconstruction = self.decoder(last_map).float()
+        return output
+
+    def _verdict(self, features: torch.Tensor, embeds: torch.Tensor | None) -> torch.Tensor:
+        """Return logits (B,) of features and conditions."""
         logits = self.head(features).squeeze(1).float()
         if self.is_projection:
-            along = self.projection(condition_embeds)
-            logits = logits + (features * along).sum(dim=1, dtype=torch.float)
-        classes = self.classifier(features).float() if hasattr(self, "classifier") else None
-        return GenGANDiscriminatorOutput(logits=logits, class_logits=classes)
+            logits = logits + (features * self.projection(embeds)).sum(dim=1, dtype=torch.float)
+        return logits
+
+    def _mismatched(
+        self, images: torch.Tensor, features: torch.Tensor, embeds: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits (B,) for other conditions; features see them only if they are concatenated."""
+        if self.is_concat:
+            features, _ = self.network(images, embeds)
+        return self._verdict(features, embeds)
+
+    def _predict_tokens(
+        self,
+        input_ids: torch.LongTensor | None,
+        attention_mask: torch.Tensor | None,
+        masked: torch.Tensor,
+    ) -> torch.Tensor:
+        if not self.config.masked_tokens or input_ids is None:
+            raise ValueError(
+                "Masked words are predicted of input_ids, by a discriminator with masked_tokens=True."
+            )
+        return self.token_head(self.condition.text, input_ids, attention_mask, masked).float()
 
 
 __all__ = ["GenGANDiscriminator", "GenGANGenerator", "GenGANPreTrainedModel"]
