@@ -299,10 +299,38 @@ class ConvDiscriminator(nn.Module):
         return features if self.hidden is None else F.leaky_relu(self.hidden(features), LEAK)
 
 
+class ImageDecoder(nn.Module):
+    """Rebuilds a discriminator's input, at most four times as large as the last feature map.
+
+    What the map must then keep of an image regularises a discriminator of few images (Liu et al. 2021,
+    FastGAN, arXiv:2101.04775).
+
+    Args:
+        config: Configuration of the model.
+    """
+
+    def __init__(self, config: GenGANConfig):
+        super().__init__()
+        channels = config.channels_at(config.num_stages, config.discriminator_width)
+        doublings = min(config.num_stages, 2)
+        widths = [channels // 2**index for index in range(doublings + 1)]
+        self.layers = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
+            for before, after in itertools.pairwise(widths)
+        )
+        self.output = nn.Conv2d(widths[-1], config.num_channels, 3, padding=1)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return images (B, channels, S, S) in [-1, 1] of maps (B, F', S', S')."""
+        for layer in self.layers:
+            states = F.leaky_relu(layer(states), LEAK)
+        return torch.tanh(self.output(states))
+
+
 def build_discriminator(config: GenGANConfig, condition_dim: int) -> nn.Module:
     """Return the discriminator's network, from images to features and the last feature map."""
     kind = MLPDiscriminator if config.architecture == "mlp" else ConvDiscriminator
     return kind(config, condition_dim)
 
 
-__all__ = ["build_discriminator", "build_generator"]
+__all__ = ["ImageDecoder", "build_discriminator", "build_generator"]
