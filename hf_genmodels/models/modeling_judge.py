@@ -184,11 +184,10 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
 
         Args:
             pixel_values: (B, C, S, S) in [-1, 1].
-            labels: Class of each image, or by how many quarters it was turned, int64 (B,); the
-                attributes it has, 0 or 1, (B, L); in matching, which text belongs to it, int64 (B,),
-                by default the text of the same row.
+            labels: Class of each image, or by how many quarters it was turned, int64 (B,); or the
+                attributes it has, 0 or 1, (B, L).
             input_ids: Matching: pieces of the texts, int64 (texts, pieces), as `encode_texts` of
-                the model makes them.
+                the model makes them. Where there are as many as images, row i belongs to image i.
             attention_mask: Matching: 1 for pieces and 0 for padding.
             **kwargs: Options of transformers, such as `return_dict`.
 
@@ -208,9 +207,9 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
             images = self.embed_images(features)
             similarities = images @ self.embed_texts(input_ids, attention_mask).T
             logits = similarities * self.scale.clamp(max=LARGEST_SCALE).exp()
-        else:
-            logits = self.classifier(F.dropout(features, self.config.dropout, self.training))
-        return JudgeOutput(self._loss(logits, labels), logits, features)
+            return JudgeOutput(matching_loss(logits.float(), input_ids), logits, features)
+        logits = self.classifier(F.dropout(features, self.config.dropout, self.training))
+        return JudgeOutput(self._loss(logits.float(), labels), logits, features)
 
     def embed_images(self, features: torch.Tensor) -> torch.Tensor:
         """Return vectors of length 1, (B, D), of the features of images."""
@@ -226,20 +225,31 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
         return ids.to(self.device), mask.to(self.device)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-        """Return the mean loss of the task, or `None`."""
-        task, logits = self.config.task, logits.float()
-        if task == "matching":
-            if labels is None and logits.shape[0] != logits.shape[1]:
-                return None
-            if labels is not None:
-                return F.cross_entropy(logits, labels)
-            own = torch.arange(len(logits), device=logits.device)
-            return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        """Return the mean cross-entropy, over classes or for each attribute."""
         if labels is None:
             return None
-        if task == "attributes":
+        if self.config.task == "attributes":
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
         return F.cross_entropy(logits, labels)
+
+
+def matching_loss(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor | None:
+    """Return the cross-entropy of finding each image's text and each text's image (Radford et al. 2021).
+
+    Equal texts are all right for each other's images.
+
+    Args:
+        logits: (B, B), scaled similarities of images to texts; row i belongs to column i.
+        input_ids: The texts, (B, pieces).
+
+    Returns:
+        A scalar, or `None` if there are not as many texts as images.
+    """
+    if logits.shape[0] != logits.shape[1]:
+        return None
+    same = (input_ids[:, None] == input_ids[None]).all(dim=-1).to(logits.dtype)
+    right = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
 def turned(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -249,4 +259,10 @@ def turned(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return views, torch.arange(len(ROTATIONS), device=images.device).repeat_interleave(len(images))
 
 
-__all__ = ["GenJudgeForImageClassification", "GenJudgePreTrainedModel", "JudgeOutput", "turned"]
+__all__ = [
+    "GenJudgeForImageClassification",
+    "GenJudgePreTrainedModel",
+    "JudgeOutput",
+    "matching_loss",
+    "turned",
+]

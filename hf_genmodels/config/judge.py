@@ -1,0 +1,113 @@
+"""Options of `genmodels train judge`."""
+
+# No postponed annotations: jsonargparse looks names up in the module of a subclass.
+from dataclasses import dataclass
+from typing import Literal
+
+from hf_genmodels.config.images import ImageDataConfig
+from hf_genmodels.config.run import at_least
+from hf_genmodels.errors import UserError
+from hf_genmodels.models.configuration_judge import LARGEST_LENET
+
+JudgeTask = Literal["auto", "class", "attributes", "rotation", "matching"]
+JudgeBackbone = Literal["auto", "lenet", "resnet"]
+# What is known about the images -> what a judge learns from it.
+TASK_OF = {"class": "class", "attributes": "attributes", "text": "matching", "none": "rotation"}
+STEPS = 900
+
+
+@dataclass
+class JudgeOptions:
+    """What the judge is and how it is trained."""
+
+    task: JudgeTask = "auto"
+    """What it learns: class, attributes, matching (of images and captions), or rotation, which needs no
+    labels. auto: by what is known about the images."""
+
+    backbone: JudgeBackbone = "auto"
+    """lenet, for images up to 32 x 32, or resnet. auto: lenet for grey images up to 32 x 32."""
+
+    width: int = 32
+    """Channels of the first convolution."""
+
+    feature_dim: int = 64
+    """Number of the features by which images are compared."""
+
+    max_steps: int = STEPS
+    """Optimizer steps of its training."""
+
+    batch_size: int = 100
+    """Images in a step."""
+
+    learning_rate: float = 6e-3
+    """Highest learning rate; it rises over the first fifth of the steps and falls to zero."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: If a value cannot work.
+        """
+        for name in ("width", "feature_dim", "max_steps"):
+            at_least(name, getattr(self, name), 1)
+        at_least("batch_size", self.batch_size, 2)
+        if not 0 < self.learning_rate < 1:
+            raise UserError(f"--learning_rate is {self.learning_rate}. It must lie in (0, 1).")
+
+    def task_for(self, kind: str) -> str:
+        """Return the task for images of which this is known.
+
+        Args:
+            kind: `class`, `attributes`, `text` or `none`.
+
+        Raises:
+            UserError: If the task needs something else.
+        """
+        fitting = TASK_OF[kind]
+        if self.task in ("auto", "rotation", fitting):
+            return fitting if self.task == "auto" else self.task
+        known = "nothing but the pixels" if kind == "none" else f"their {_WORDS[kind]}"
+        raise UserError(
+            f"--task {self.task} does not go with these images: of them {known} is known. "
+            f"Choose {' or '.join(dict.fromkeys((fitting, 'rotation')))}, or name the column."
+        )
+
+    def backbone_for(self, image_size: int, num_channels: int) -> str:
+        """Return the backbone for images of this size."""
+        if self.backbone != "auto":
+            return self.backbone
+        return "lenet" if num_channels == 1 and image_size <= LARGEST_LENET else "resnet"
+
+
+@dataclass
+class TrainJudgeConfig(ImageDataConfig, JudgeOptions):
+    """Options of `genmodels train judge`."""
+
+    output_dir: str | None = None
+    """Folder for the judge."""
+
+    seed: int = 42
+    """Seed of the weights, of the order of the images and of dropout."""
+
+    device: str | None = None
+    """Where to compute: cpu, cuda, mps; by default the accelerator, if there is one."""
+
+    overwrite: bool = False
+    """Replace a model in output_dir."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: If a value cannot work.
+        """
+        ImageDataConfig.__post_init__(self)
+        JudgeOptions.__post_init__(self)
+        if self.backbone == "lenet" and self.image_size > LARGEST_LENET:
+            raise UserError(
+                f"--backbone lenet is for images up to {LARGEST_LENET} pixels, but --image_size is "
+                f"{self.image_size}. Choose --backbone resnet."
+            )
+
+
+_WORDS = {"class": "class", "attributes": "attributes", "text": "captions"}
