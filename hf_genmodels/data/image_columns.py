@@ -14,6 +14,7 @@ from hf_genmodels.errors import UserError, suggest
 
 Kind = Literal["none", "class", "attributes", "text"]
 
+# Names that columns usually have.
 _IMAGES = ("image", "img", "file_name", "filename", "image_path", "path")
 _LABELS = ("label",)
 _TEXTS = ("text", "caption")
@@ -22,6 +23,7 @@ _FLAGS = {
     "attributes": "--attribute_columns",
     "text": "--text_column",
 }
+_WORDS = {"class": "classes", "attributes": "attributes", "text": "captions"}
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,6 @@ def choose_columns(
         config.label_column or config.text_column or config.attribute_columns
     )
     return ImageColumns(image, kind, tuple(dict.fromkeys(facts)), explicit)  # type: ignore[arg-type]
-
-
-_WORDS = {"class": "classes", "attributes": "attributes", "text": "captions"}
 
 
 def listing(names: Sequence[str]) -> str:
@@ -173,7 +172,7 @@ def _image_column(
     fitting = [
         name
         for name in names
-        if (values := [row[name] for row in sample if row.get(name) is not None])
+        if (values := [row[name] for row in sample if row.get(name) not in (None, "")])
         and all(_is_image(value) or is_image_name(value) for value in values)
     ]
     usual = [name for name in _IMAGES if name in fitting]

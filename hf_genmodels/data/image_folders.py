@@ -32,8 +32,10 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
         if (folder / name).is_file():
             return read_table(TableReader(folder / name), config, conditioning)
     files = _images_below(folder)
-    classes = _classes(files, folder)
-    kind = conditioning or ("class" if classes else "none")
+    labels = [file.relative_to(folder).parts[0] for file in files]
+    sorted_in = _in_subfolders(files, folder)
+    found: Kind = "class" if sorted_in and len(set(labels)) > 1 else "none"
+    kind = conditioning or found
     if (
         config.label_column
         or config.text_column
@@ -49,12 +51,11 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
             f"Put a {_METADATA[0]} with a column file_name into it, or leave the columns out; "
             "without one the subfolders are classes."
         )
-    if kind == "class" and not classes:
+    if kind == "class" and not sorted_in:
         raise UserError(
-            f"The model is conditioned on classes, but the images of '{folder}' do not stand in at "
-            "least two subfolders, one for each class, with none beside them."
+            f"The model is conditioned on classes, but images of '{folder}' do not stand in "
+            "subfolders, one for each class."
         )
-    labels = [file.relative_to(folder).parts[0] for file in files]
     return ImageTable(
         where=f"the folder '{folder}'",
         kind=kind,
@@ -91,8 +92,6 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _classes(files: Sequence[Path], folder: Path) -> list[str]:
-    """Return the subfolders if all images stand in one of several."""
-    parts = [file.relative_to(folder).parts for file in files]
-    found = sorted({part[0] for part in parts})
-    return found if len(found) > 1 and all(len(part) > 1 for part in parts) else []
+def _in_subfolders(files: Sequence[Path], folder: Path) -> bool:
+    """Whether no image stands beside the subfolders."""
+    return all(len(file.relative_to(folder).parts) > 1 for file in files)

@@ -113,7 +113,7 @@ class ImageSource:
         return facts
 
     def _facts(self, first: ImageTable, known: Facts | None) -> Facts:
-        if first.kind == "none":
+        if first.kind == "none" or (known and known.kind == "none"):
             return Facts("none")
         rows = [row for table in self.tables for row in table.values]
         if first.kind == "text":
@@ -182,7 +182,7 @@ def image_sources(
         if split is None:
             return train, None
         reader = HubReader(HubDataset(*names, split))
-        return train, ImageSource([read_table(reader, config, conditioning)])
+        return train, ImageSource([read_table(reader, config, train.tables[0].kind)])
     train_names, validation_names = _split_folders(config.train_file, config.validation_file)
     train = _source(train_names, config, conditioning)
     # What is known about the training images must be known about the others.

@@ -193,7 +193,7 @@ def read_table(
         explicit=columns.explicit,
         reader=reader,
         image_column=columns.image,
-        identity=reader.identity(),
+        identity=[columns.image, reader.identity()],
     )
     names: list[Any] = []
     for row in reader.rows(needed):
@@ -247,8 +247,9 @@ def inside(name: str, folder: Path, column: str, where: str) -> Path:
             "Download the images first and give the names of the files."
         )
     path = Path(os.path.normpath(name.replace("\\", "/")))
-    if path.is_absolute() and path.is_relative_to(folder.absolute()):
-        path = path.relative_to(folder.absolute())
+    whole = os.path.abspath(folder)  # noqa: PTH100 - resolve() would follow links
+    if path.is_relative_to(whole):
+        path = path.relative_to(whole)
     if path.is_absolute() or path.parts[:1] == ("..",):
         raise UserError(
             f"The column {column!r} of {where} names the file {name!r}, which is not below the "

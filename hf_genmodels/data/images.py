@@ -80,7 +80,7 @@ def load_image_data(
         **options,
     )
     caches = [train]
-    validation, name = train.held_out, f"{share:.3g} of {config.train_names}"
+    validation, name = train.held_out, f"{100 * share:g} % of {config.train_names}"
     if validation_source is not None:
         other = build_image_cache(
             validation_source,
@@ -116,7 +116,7 @@ def scaled(images: np.ndarray) -> torch.Tensor:
     Returns:
         The same shape, float32, in [-1, 1].
     """
-    return torch.from_numpy(np.ascontiguousarray(images)).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.array(images, np.float32, order="C")).div_(127.5).sub_(1)
 
 
 def _report(caches: list[ImageCache]) -> None:
