@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,7 @@ def _write(
     if skipped and config.broken == "error":
         raise _refused(source, *next(iter(skipped.items())))
     wanted = [place for place in choice.places.tolist() if place not in skipped]
+    _check_room(folder, len(wanted) * channels * config.image_size**2)
     parts = {part: PartWriter(folder, part, facts) for part in PARTS}
     visible = show_progress and sys.stderr.isatty()
     with tqdm(total=len(wanted), unit="image", desc="Decoding", disable=not visible) as bar:
@@ -225,6 +227,16 @@ def _decoded(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         while chunk := list(islice(contents, _CHUNK)):
             yield from zip(islice(numbers, len(chunk)), pool.map(one, chunk), strict=True)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"The decoded images need {needed / 1e9:.1f} GB in {folder.parent}, where "
+            f"{free / 1e9:.1f} GB are free. Choose another folder with --cache_dir, a smaller "
+            "--image_size, or fewer images with --max_train_images."
+        )
 
 
 def _refused(source: ImageSource, place: int, reason: str) -> UserError:

@@ -16,6 +16,8 @@ from hf_genmodels.errors import UserError, suggest
 
 # More classes than this, and more than half as many as images, are no classes.
 _MANY_CLASSES = 20
+# What attributes are mostly written as.
+_FLAGS = {0: 0, 1: 1, -1: 0, "0": 0, "1": 1, "-1": 0}
 
 
 @dataclass
@@ -101,21 +103,33 @@ def flag_facts(rows: Sequence[Sequence[Any]], columns: Sequence[str], where: str
     Raises:
         UserError: If a value is something else.
     """
-    problems = {}
+    problems: dict[int, str] = {}
     labels = np.zeros((len(rows), len(columns)), dtype=np.uint8)
     for place, row in enumerate(rows):
-        for number, (name, value) in enumerate(zip(columns, row, strict=True)):
-            if value is None or value == "":
-                problems[place] = f"has no value in the column {name!r}"
-            elif not is_flag(value):
-                raise UserError(
-                    f"Row {place + 1:,} of {where} holds {value!r} in the column {name!r}. "
-                    "Attributes are 0 and 1, or -1 and 1, or true and false."
-                )
-            else:
-                text = str(value).strip().lower()
-                labels[place, number] = text == "true" or text in ("1", "1.0")
+        try:
+            labels[place] = [_FLAGS[value] for value in row]
+        except (KeyError, TypeError):
+            missing, labels[place] = _slow_flags(row, columns, f"Row {place + 1:,} of {where}")
+            if missing:
+                problems[place] = f"has no value in the column {missing[0]!r}"
     return Facts("attributes", list(columns), labels, problems=problems)
+
+
+def _slow_flags(
+    row: Sequence[Any], columns: Sequence[str], place: str
+) -> tuple[list[str], list[int]]:
+    """Return the columns without a value, and the attributes, of a row with an unusual value."""
+    missing, flags = [], []
+    for name, value in zip(columns, row, strict=True):
+        if value is None or value == "":
+            missing.append(name)
+        elif not is_flag(value):
+            raise UserError(
+                f"{place} holds {value!r} in the column {name!r}. "
+                "Attributes are 0 and 1, or -1 and 1, or true and false."
+            )
+        flags.append(int(str(value).strip().lower() in ("1", "1.0", "true")))
+    return missing, flags
 
 
 def list_facts(

@@ -69,9 +69,13 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
 
 def _images_below(folder: Path) -> list[Path]:
     """List the images of a folder and its subfolders, hidden ones left out."""
-    images, others = [], Counter[str]()
+    images, others, seen = [], Counter[str](), set[str]()
     for path, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not _hidden(name))
+        if (real := os.path.realpath(path)) in seen:
+            folders.clear()  # a link back to where it stands
+            continue
+        seen.add(real)
         for name in sorted(name for name in names if not _hidden(name)):
             if Path(name).suffix.lower() in SUFFIXES:
                 images.append(Path(path) / name)

@@ -103,6 +103,13 @@ class TableReader:
         """Yield the rows; where the format allows it, of these columns only."""
         return text_files.rows(self.file, self.format, columns)
 
+    def __len__(self) -> int:
+        """Number of rows."""
+        if self.format != "parquet":
+            return sum(1 for _ in self.rows())
+        parquet = require_extra("pyarrow.parquet", "train")
+        return int(parquet.read_metadata(self.file).num_rows)
+
     def sample(self) -> list[Mapping[str, Any]]:
         """Return the first rows."""
         return list(itertools.islice(self.rows(), _SAMPLE_ROWS))
@@ -154,6 +161,10 @@ class HubReader(TableReader):
         """Yield the rows, of these columns only."""
         return iter(self._table if columns is None else self._table.select_columns(list(columns)))
 
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._table)
+
     def contents(self, column: str, places: Sequence[int]) -> Iterator[Content | None]:
         """Yield images of some rows."""
         for row in self._table.select_columns([column]).select(places):
@@ -184,7 +195,7 @@ def read_table(
     sample = reader.sample()
     columns = choose_columns(sample, reader.where, config, conditioning)
     by_name = any(isinstance(row.get(columns.image), str) for row in sample)
-    needed = [*columns.facts, *([columns.image] if by_name or not columns.facts else [])]
+    needed = [*columns.facts, *([columns.image] if by_name else [])]
     table = ImageTable(
         where=reader.where,
         kind=columns.kind,
@@ -195,10 +206,12 @@ def read_table(
         image_column=columns.image,
         identity=[columns.image, reader.identity()],
     )
+    if not needed:
+        table.values = [()] * len(reader)
     names: list[Any] = []
-    for row in reader.rows(needed):
+    for row in reader.rows(needed) if needed else ():
         table.values.append(tuple(row.get(name) for name in columns.facts))
-        names.append(row.get(columns.image) if by_name else None)
+        names.append(row.get(columns.image))
     if by_name:
         _add_files(table, names, reader.folder, columns)
     return table

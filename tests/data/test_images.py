@@ -153,7 +153,10 @@ def test_images_have_several_captions(folder, load):
     assert [reason for _, reason in data.skipped] == ["has no caption"]
 
 
-@pytest.mark.parametrize("values", [("1", "-1"), ("1", "0"), (1, -1), (1, 0), (True, False)])
+@pytest.mark.parametrize(
+    "values",
+    [("1", "-1"), ("1", "0"), ("TRUE", " false"), ("1.0", "0.0"), (1, -1), (1.0, 0), (True, False)],
+)
 def test_columns_of_yes_and_no_are_attributes(values, folder, load):
     yes, no = values
     rows = [
@@ -168,6 +171,14 @@ def test_columns_of_yes_and_no_are_attributes(values, folder, load):
     assert data.train.labels.tolist() == [[0, 1], [0, 0]]
     assert data.train.labels.dtype == np.uint8
     assert load(name, attribute_columns=["*"]).label_names == ["Young", "Smiling"]
+
+
+def test_a_missing_attribute_is_no_attribute(folder, load):
+    rows = [{"image": f"{i}.png", "hat": value} for i, value in enumerate([1, None, 0])]
+    fill(folder, {**shades(3), "table.jsonl": lines(rows)})
+    data = load(folder / "table.jsonl", attribute_columns=["hat"])
+    assert data.train.labels.tolist() == [[1], [0]]
+    assert [reason for _, reason in data.skipped] == ["has no value in the column 'hat'"]
 
 
 def test_lists_of_names_are_attributes(folder, load):
@@ -490,6 +501,30 @@ def test_a_full_disk_is_a_clear_error(folder, load, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="No space left"):
         load(folder)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_too_little_room_is_said_before_anything_is_decoded(folder, load, monkeypatch):
+    fill(folder, shades(2))
+    monkeypatch.setattr(image_cache, "decode", None)
+    usage = type("Usage", (), {"free": 2 * 8 * 8 - 1})
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"decoded images need .*--max_train_images"):
+        load(folder)
+
+
+def test_folders_that_link_to_themselves_are_read_once(folder, load):
+    fill(folder, {"a/1.png": png(1), "b/2.png": png(2)})
+    (folder / "a" / "loop").symlink_to(folder, target_is_directory=True)
+    assert first_pixels(load(folder).train) == [1, 2]
+
+
+def test_tables_without_facts_are_read_whole(folder, load):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    rows = [{"picture": png(i), "number": i} for i in range(3)]
+    parquet.write_table(arrow.Table.from_pylist(rows), folder / "t.parquet")
+    data = load(folder / "t.parquet")
+    assert (data.kind, first_pixels(data.train)) == ("none", [0, 1, 2])
 
 
 def _load_in_process(folder, cache):
