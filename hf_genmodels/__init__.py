@@ -23,6 +23,9 @@ _PUBLIC = {
     "GenRNNSeq2SeqConfig": "hf_genmodels.models.configuration_rnn_seq2seq",
     "GenRNNSeq2SeqModel": "hf_genmodels.models.modeling_rnn_seq2seq",
     "GenRNNSeq2SeqForConditionalGeneration": "hf_genmodels.models.modeling_rnn_seq2seq",
+    "GenGANConfig": "hf_genmodels.models.configuration_gan",
+    "GenGANGenerator": "hf_genmodels.models.modeling_gan",
+    "GenGANDiscriminator": "hf_genmodels.models.modeling_gan",
 }
 __all__ = ["__version__", *_PUBLIC]
 

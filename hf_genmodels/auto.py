@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import wrapt
 
@@ -25,6 +25,34 @@ MODELS = "hf_genmodels.models"
 CONFIG_AUTO = "transformers.models.auto.configuration_auto"
 MODEL_AUTO = "transformers.models.auto.modeling_auto"
 PIPELINES = "transformers.pipelines"
+Kind = Literal["language model", "seq2seq", "gan", "judge"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a pipeline does with a published folder.
+
+    Attributes:
+        name: What `transformers.pipeline` is asked for.
+        pipeline: Class of the pipeline if transformers has none, as "module.Class" within
+            `hf_genmodels.models`.
+        type: What it works on, in transformers' words: text, image or multimodal.
+        when: Field of the configuration -> values with which it is this task; empty: always.
+    """
+
+    name: str
+    pipeline: str = ""
+    type: str = "text"
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a tokenizer stands beside the model."""
+        return self.type in ("text", "multimodal")
+
+    def fits(self, config: PreTrainedConfig) -> bool:
+        """Tell whether a model with this configuration does the task."""
+        return all(getattr(config, name) in values for name, values in self.when.items())
 
 
 @dataclass(frozen=True)
@@ -32,44 +60,92 @@ class Family:
     """One model family.
 
     Attributes:
+        kind: What commands call it.
         config: Configuration class, as "module.Class" within `hf_genmodels.models`.
-        models: Auto class of transformers -> model class, as "module.Class".
-        task: Pipeline that runs a published folder.
-        pipeline: Class of that pipeline if transformers has none, as "module.Class".
+        models: Auto class of transformers -> model class, as "module.Class"; the last one is published.
+        tasks: What pipelines do with its folders; the first one that fits a configuration counts.
+        companions: Subfolder of a published folder -> configuration class and class of the model in it.
+            Its code stands beside that of the published model.
     """
 
+    kind: Kind
     config: str
-    models: Mapping[str, str] = field(default_factory=dict)
-    task: str = ""
-    pipeline: str = ""
+    models: Mapping[str, str]
+    tasks: tuple[Task, ...]
+    companions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        """Auto class of the model that is published."""
+        return list(self.models)[-1]
+
+    @property
+    def pipelines(self) -> list[str]:
+        """Classes of its pipelines that transformers does not have."""
+        return [task.pipeline for task in self.tasks if task.pipeline]
+
+
+TEXT_TO_TEXT = Task("text-to-text", pipeline="pipeline_text_to_text.TextToTextPipeline")
+TEXT_TO_IMAGE = Task(
+    "text-to-image",
+    pipeline="pipeline_conditional_image.TextToImagePipeline",
+    type="multimodal",
+    when={"conditioning": ("text",)},
+)
+CLASS_TO_IMAGE = Task(
+    "class-to-image",
+    pipeline="pipeline_conditional_image.ClassToImagePipeline",
+    type="image",
+)
 
 
 FAMILIES: dict[str, Family] = {
     "gen_gpt": Family(
+        kind="language model",
         config="configuration_gpt.GenGPTConfig",
         models={
             "AutoModel": "modeling_gpt.GenGPTModel",
             "AutoModelForCausalLM": "modeling_gpt.GenGPTForCausalLM",
         },
-        task="text-generation",
+        tasks=(Task("text-generation"),),
     ),
     "gen_seq2seq": Family(
+        kind="seq2seq",
         config="configuration_seq2seq.GenSeq2SeqConfig",
         models={
             "AutoModel": "modeling_seq2seq.GenSeq2SeqModel",
             "AutoModelForSeq2SeqLM": "modeling_seq2seq.GenSeq2SeqForConditionalGeneration",
         },
-        task="text-to-text",
-        pipeline="pipeline_text_to_text.TextToTextPipeline",
+        tasks=(TEXT_TO_TEXT,),
     ),
     "gen_rnn_seq2seq": Family(
+        kind="seq2seq",
         config="configuration_rnn_seq2seq.GenRNNSeq2SeqConfig",
         models={
             "AutoModel": "modeling_rnn_seq2seq.GenRNNSeq2SeqModel",
             "AutoModelForSeq2SeqLM": ("modeling_rnn_seq2seq.GenRNNSeq2SeqForConditionalGeneration"),
         },
-        task="text-to-text",
-        pipeline="pipeline_text_to_text.TextToTextPipeline",
+        tasks=(TEXT_TO_TEXT,),
+    ),
+    "gen_gan": Family(
+        kind="gan",
+        config="configuration_gan.GenGANConfig",
+        models={"AutoModel": "modeling_gan.GenGANGenerator"},
+        tasks=(TEXT_TO_IMAGE, CLASS_TO_IMAGE),
+        companions={
+            "discriminator": (
+                "configuration_gan.GenGANDiscriminatorConfig",
+                "modeling_gan.GenGANDiscriminator",
+            )
+        },
+    ),
+    "gen_judge": Family(
+        kind="judge",
+        config="configuration_judge.GenJudgeConfig",
+        models={
+            "AutoModelForImageClassification": "modeling_judge.GenJudgeForImageClassification",
+        },
+        tasks=(Task("image-classification", type="image"),),
     ),
 }
 
@@ -83,24 +159,38 @@ def family_of(config: PreTrainedConfig) -> Family:
     return FAMILIES[config.model_type]
 
 
-def auto_map_for(config: PreTrainedConfig) -> dict[str, str]:
-    """Return what `auto_map` in config.json says: Auto class -> "file.Class" beside the weights."""
+def task_of(config: PreTrainedConfig) -> Task:
+    """Return what a pipeline does with a model of this configuration."""
+    return next(task for task in family_of(config).tasks if task.fits(config))
+
+
+def auto_map_for(config: PreTrainedConfig, companion: str | None = None) -> dict[str, str]:
+    """Return what `auto_map` in config.json says: Auto class -> "file.Class" beside the weights.
+
+    Args:
+        config: Configuration of a model of ours.
+        companion: Subfolder that the config.json is for; the code stands above it all the same.
+    """
     family = family_of(config)
+    if companion is not None:
+        companion_config, model = family.companions[companion]
+        return {"AutoConfig": companion_config, family.head: model}
     return {"AutoConfig": family.config, **family.models}
 
 
 def custom_pipelines_for(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """Return what `custom_pipelines` in config.json says: task -> the class and what it loads."""
-    family = family_of(config)
-    if not family.pipeline:
+    task = task_of(config)
+    if not task.pipeline:
         return {}
-    return {family.task: {"impl": family.pipeline, "pt": [_head(family)], "type": "text"}}
+    head = family_of(config).head
+    return {task.name: {"impl": task.pipeline, "pt": [head], "type": task.type}}
 
 
 def code_files_for(config: PreTrainedConfig) -> list[Path]:
     """Return the files of `hf_genmodels/models` that travel with a model of this type."""
     folder = Path(__file__).parent / "models"
-    references = [*auto_map_for(config).values(), family_of(config).pipeline]
+    references = [*auto_map_for(config).values(), task_of(config).pipeline]
     waiting = {reference.split(".")[0] for reference in references if reference}
     found: dict[str, Path] = {}
     while waiting:
@@ -123,7 +213,7 @@ def register_configs() -> None:
 
     for model_type, family in FAMILIES.items():
         config: Any = resolve(family.config)
-        if family.pipeline:
+        if family.pipelines:
             config.custom_pipelines = PipelinesOfTheFolder()
         AutoConfig.register(model_type, config, exist_ok=True)
 
@@ -138,6 +228,17 @@ def register_all() -> None:
             getattr(transformers, auto_class).register(
                 resolve(family.config), resolve(reference), exist_ok=True
             )
+        if family.companions:
+            _register_companions(family, getattr(transformers, family.head))
+
+
+def _register_companions(family: Family, auto_class: Any) -> None:
+    """Let an Auto class choose among a family's models by the `architectures` of config.json."""
+    models = [resolve(family.models[family.head])]
+    for config, model in family.companions.values():
+        models.append(resolve(model))
+        auto_class.register(resolve(config), models[-1], exist_ok=True)
+    auto_class.register(resolve(family.config), tuple(models), exist_ok=True)
 
 
 def register_pipelines() -> None:
@@ -146,16 +247,17 @@ def register_pipelines() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     for family in FAMILIES.values():
-        if not family.pipeline:
-            continue
-        pipeline_class = resolve(family.pipeline)  # may register it, when its module is imported
-        if family.task not in PIPELINE_REGISTRY.supported_tasks:
-            PIPELINE_REGISTRY.register_pipeline(
-                family.task,
-                pipeline_class=pipeline_class,
-                pt_model=getattr(transformers, _head(family)),
-                type="text",
-            )
+        for task in family.tasks:
+            if not task.pipeline:
+                continue
+            pipeline_class = resolve(task.pipeline)  # may register it, when its module is imported
+            if task.name not in PIPELINE_REGISTRY.supported_tasks:
+                PIPELINE_REGISTRY.register_pipeline(
+                    task.name,
+                    pipeline_class=pipeline_class,
+                    pt_model=getattr(transformers, family.head),
+                    type=task.type,
+                )
 
 
 class PipelinesOfTheFolder:
@@ -201,11 +303,6 @@ def _all_finished(names: list[str], finished: set[str]) -> bool:
     return all(name in finished or name not in sys.modules for name in names)
 
 
-def _head(family: Family) -> str:
-    """Return the Auto class of the model with its head."""
-    return list(family.models)[-1]
-
-
 def _config_modules() -> list[str]:
     return [f"{MODELS}.{family.config.split('.')[0]}" for family in FAMILIES.values()]
 
@@ -217,5 +314,6 @@ def _model_modules() -> list[str]:
 
 
 def _pipeline_modules() -> list[str]:
-    ours = {f"{MODELS}.{f.pipeline.split('.')[0]}" for f in FAMILIES.values() if f.pipeline}
+    references = [r for family in FAMILIES.values() for r in family.pipelines]
+    ours = {f"{MODELS}.{reference.split('.')[0]}" for reference in references}
     return [MODEL_AUTO, *_model_modules(), *sorted(ours)]

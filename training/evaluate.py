@@ -16,7 +16,7 @@ from typing import Any
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.evaluate import EvaluateOptions
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.loading import is_seq2seq
+from hf_genmodels.hub.loading import model_kind
 from hf_genmodels.inference import language_scores
 
 __all__ = ["EvaluateOptions", "evaluate", "main"]
@@ -36,7 +36,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """
     if not (options.file or options.dataset_name or options.source_file or options.target_file):
         raise UserError("There is nothing to measure on. Give --file FILE.")
-    if not is_seq2seq(options.model):
+    if model_kind(options.model) != "seq2seq":
         return language_scores.evaluate(options)
     from hf_genmodels.inference.seq2seq_scores import evaluate as evaluate_pairs
 

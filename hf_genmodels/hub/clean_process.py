@@ -1,10 +1,11 @@
-"""Load a published folder as a stranger does. Run as a script by `verify`, never imported.
+"""Load a published folder as a stranger does. `verify` runs it as a script.
 
 The interpreter is started with `-I`. Our package cannot be imported here even where it is installed,
 and an audit hook, which nothing can take off again, refuses every connection and look-up of a name.
 """
 
 import argparse
+import hashlib
 import importlib.abc
 import json
 import sys
@@ -55,14 +56,15 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     """Load the folder through every Auto class and the pipeline.
 
     Args:
-        request: What `verify` asks for: folder, auto_classes, head, task (or none), token_ids,
-            target_ids, text, prompt, new_tokens, num_threads and the file that takes the logits.
+        request: What `verify` asks for: folder, companions, auto_classes, head, the file of its inputs,
+            the name of its output and the file that takes it, text (or none), task (or none), prompt
+            and options of the pipeline, num_threads.
         report: Filled step by step, so that a failure tells how far it came.
     """
     report["step"] = "importing torch and transformers"
     import torch
     import transformers
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     torch.set_num_threads(request["num_threads"])
     transformers.utils.logging.disable_progress_bar()
@@ -71,31 +73,27 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
 
     report["step"] = "AutoConfig"
     transformers.AutoConfig.from_pretrained(folder, trust_remote_code=request["remote_code"])
-    report["step"] = "AutoTokenizer"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=request["remote_code"]
-    )
-    report["text_ids"] = tokenizer(request["text"])["input_ids"]
-    report["decoded"] = tokenizer.decode(report["text_ids"])
+    if request["text"] is not None:
+        report["step"] = "AutoTokenizer"
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=request["remote_code"]
+        )
+        report["text_ids"] = tokenizer(request["text"])["input_ids"]
+        report["decoded"] = tokenizer.decode(report["text_ids"])
 
     for name in request["auto_classes"]:
         report["step"] = name
-        auto_class = getattr(transformers, name)
-        model, info = auto_class.from_pretrained(
-            folder, trust_remote_code=request["remote_code"], output_loading_info=True
-        )
-        if info["missing_keys"] or info["mismatched_keys"]:
-            raise RuntimeError(f"weights do not fit: {info}")
+        model = load(getattr(transformers, name), request)
         if name == request["head"]:
-            report["step"] = "logits"
-            targets = {}
-            if request["target_ids"] is not None:
-                targets = {"decoder_input_ids": torch.tensor(request["target_ids"])}
+            report["step"] = request["output"]
             with torch.no_grad():
-                logits = model(torch.tensor(request["token_ids"]), **targets).logits
-            save_file({"logits": logits.contiguous()}, request["logits_file"])
+                output = model(**load_file(request["inputs_file"]))[request["output"]]
+            save_file({"output": output.contiguous()}, request["output_file"])
+    for name in request["companions"]:
+        report["step"] = name
+        load(getattr(transformers, request["head"]), request, subfolder=name)
 
-    report["generated"] = ""
+    report["generated"] = []
     if not request["task"]:
         return
     report["step"] = f"pipeline({request['task']!r})"
@@ -106,8 +104,28 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
         device="cpu",
     )
     transformers.set_seed(0)
-    new_tokens = request["new_tokens"]
-    report["generated"] = pipe(request["prompt"], max_new_tokens=new_tokens)[0]["generated_text"]
+    made = pipe(request["prompt"], **request["options"])
+    report["generated"] = [written(one) for one in made]
+
+
+def load(auto_class: Any, request: dict[str, Any], **options: Any) -> Any:
+    """Load a model of the folder, and make sure that no weights are missing."""
+    model, info = auto_class.from_pretrained(
+        request["folder"],
+        trust_remote_code=request["remote_code"],
+        output_loading_info=True,
+        **options,
+    )
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise RuntimeError(f"weights do not fit: {info}")
+    return model
+
+
+def written(one: Any) -> str:
+    """Return a text that a pipeline wrote, or the digest of an image that it drew."""
+    if isinstance(one, dict):
+        return str(one["generated_text"])
+    return f"{one.mode} {one.size} {hashlib.sha256(one.tobytes()).hexdigest()}"
 
 
 def main() -> int:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub import export_report, verify
+from hf_genmodels.hub import export_report
 from hf_genmodels.hub.card import CardData
 from hf_genmodels.hub.folder import no_progress_bars, publish_folder
+from hf_genmodels.hub.probe import output_of, probe_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -60,9 +61,8 @@ def _compare(
     written, info = loaded
     export_report.check_loading(out, info, "GPT-2")
     export_report.check_tokenizer(out, tokenizer)
-    token_ids = verify.fixed_tokens(model)
-    expected = verify.reference_logits(model, token_ids)
-    found = verify.reference_logits(written.eval(), token_ids)
+    probe = probe_of(model)
+    expected, found = output_of(model, probe), output_of(written.eval(), probe)
     difference = export_report.check_difference(out, found, expected)
     text = (
         f"checked {out}: GPT2LMHeadModel loads it without remote code; largest difference of "

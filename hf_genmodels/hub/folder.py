@@ -7,32 +7,33 @@ and where that is interrupted `finish_publishing` goes on. A folder with a confi
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from hf_genmodels.auto import FAMILIES, auto_map_for, code_files_for, custom_pipelines_for
+from hf_genmodels.auto import (
+    FAMILIES,
+    auto_map_for,
+    code_files_for,
+    custom_pipelines_for,
+    family_of,
+)
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, render_card
+from hf_genmodels.hub.generation_defaults import generation_defaults
 from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import (
-        GenerationConfig,
-        PreTrainedConfig,
-        PreTrainedModel,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 STAGING = ".publishing"
 READY = ".published"
@@ -48,19 +49,17 @@ ROOT_FILES = (
 TARGET_TOKENIZER = "target_tokenizer"
 CARD_IMAGE = re.compile(r"!\[[^\]]*\]\(((?!https?:)[^)\s]+)\)")
 RELATIVE_IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
-DEFAULT_NEW_TOKENS = 128
-NUM_BEAMS = 4
-LONGEST_TARGET = 256
 
 
 def publish_folder(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     folder: str | Path,
     card: CardData | None = None,
     *,
     state_dict: Mapping[str, torch.Tensor] | None = None,
     target_tokenizer: PreTrainedTokenizerFast | None = None,
+    companions: Mapping[str, PreTrainedModel] | None = None,
 ) -> Path:
     """Write everything that the Auto classes, a pipeline and a reader need.
 
@@ -70,7 +69,7 @@ def publish_folder(
 
     Args:
         model: The model itself, not wrapped by a distributed or compiled one.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, if it reads texts.
         folder: Where to publish; made if need be.
         card: What the model card says. `None`: a README.md that is there stays, else a card is
             written from the configuration alone.
@@ -78,12 +77,15 @@ def publish_folder(
             processes or averaged ones.
         target_tokenizer: Tokenizer of what the model writes, if that is not the one of what it
             reads; it goes into a folder of its own.
+        companions: Subfolder -> a model that belongs to this one, such as a generator's
+            discriminator; see `Family.companions`.
 
     Returns:
         The folder.
 
     Raises:
         UserError: If the folder is a file.
+        ValueError: If a model of this type has no such companion.
         OSError: If the disk is full or the folder is read-only; what was published before stays.
     """
     folder = Path(folder)
@@ -96,7 +98,10 @@ def publish_folder(
     staging.mkdir()
     try:
         _write_model(model, staging, state_dict)
-        save_tokenizer(tokenizer, staging)
+        for name, companion in (companions or {}).items():
+            _write_companion(model, name, companion, staging)
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, staging)
         if target_tokenizer is not None:
             save_tokenizer(target_tokenizer, staging / TARGET_TOKENIZER)
         _write_card(model, folder, staging, card)
@@ -141,9 +146,9 @@ def _move_into_place(ready: Path, folder: Path) -> None:
     names = [file.relative_to(ready).as_posix() for file in _files_below(ready)]
     if "config.json" in names:
         if (folder / "config.json").exists():
-            for file in folder.iterdir():
-                if WEIGHTS.fullmatch(file.name) and file.name not in names:
-                    file.unlink()
+            for name in _weights_of(folder, names):
+                if name not in names:
+                    (folder / name).unlink()
             (folder / "config.json").unlink()
             _sync(folder)
         names.remove("config.json")
@@ -167,7 +172,8 @@ def published_files(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     names = {name for name in ROOT_FILES if (folder / name).is_file()}
-    names |= {file.name for file in folder.iterdir() if WEIGHTS.fullmatch(file.name)}
+    companions = [f"{name}/config.json" for name in companion_names(folder)]
+    names |= {*companions, *_weights_of(folder, companions)}
     names |= {
         f"{TARGET_TOKENIZER}/{file.name}" for file in folder.glob(f"{TARGET_TOKENIZER}/*.json")
     }
@@ -179,53 +185,20 @@ def published_files(folder: str | Path) -> list[Path]:
     return sorted(Path(name) for name in names)
 
 
-def generation_defaults(model: PreTrainedModel) -> GenerationConfig:
-    """Return the model's generation settings, completed by what suits its family.
-
-    What is set already stays. Otherwise a language model samples with temperature 0.8 and the
-    smallest set of tokens that holds 95 % of the probability (Holtzman et al. 2020,
-    arXiv:1904.09751), at most 128 new tokens and half of the context; and a sequence-to-sequence
-    model searches with 4 beams until no better result is in sight, at most as many tokens as it has
-    positions, or 256.
-
-    Args:
-        model: A model that can generate.
-    """
-    settings = copy.deepcopy(model.generation_config)
-    settings._from_model_config = False
-    config = model.config
-    if config.is_encoder_decoder:
-        _search_with_beams(settings, config)
-    else:
-        _sample(settings, config)
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if getattr(settings, name) is None:
-            setattr(settings, name, getattr(config, name))
-    return settings
+def companion_names(folder: str | Path) -> list[str]:
+    """Return the subfolders of a published folder that hold models which belong to its own."""
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    family = FAMILIES.get(config.get("model_type"))
+    names = family.companions if family else ()
+    return [name for name in names if (folder / name / "config.json").is_file()]
 
 
-def _sample(settings: GenerationConfig, config: PreTrainedConfig) -> None:
-    """Complete the settings of a language model."""
-    if settings.do_sample is None:
-        settings.do_sample = True
-    if settings.do_sample and settings.temperature is None and settings.top_p is None:
-        settings.temperature = 0.8
-        settings.top_p = 0.95
-    if settings.max_new_tokens is None and settings.max_length is None:
-        settings.max_new_tokens = min(DEFAULT_NEW_TOKENS, config.max_position_embeddings // 2)
-
-
-def _search_with_beams(settings: GenerationConfig, config: PreTrainedConfig) -> None:
-    """Complete the settings of a sequence-to-sequence model."""
-    if settings.do_sample is None:
-        settings.do_sample = False
-    if settings.num_beams is None and not settings.do_sample:
-        settings.num_beams = NUM_BEAMS
-    if settings.max_new_tokens is None and settings.max_length is None:
-        positions = config.to_dict().get("max_position_embeddings")
-        settings.max_new_tokens = positions or LONGEST_TARGET
-    if settings.decoder_start_token_id is None:
-        settings.decoder_start_token_id = config.decoder_start_token_id
+def _weights_of(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the weight files in a folder, and in those of its subfolders that names lead to."""
+    places = {folder, *((folder / name).parent for name in names)}
+    files = [file for place in places if place.is_dir() for file in place.iterdir()]
+    return [f.relative_to(folder).as_posix() for f in files if WEIGHTS.fullmatch(f.name)]
 
 
 @contextmanager
@@ -253,15 +226,30 @@ def _write_model(
         generation_defaults(model).save_pretrained(staging)
     if model.config.model_type not in FAMILIES:
         return
-    config_file = staging / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["auto_map"] = auto_map_for(model.config)
+    fields: dict[str, Any] = {"auto_map": auto_map_for(model.config)}
     if pipelines := custom_pipelines_for(model.config):
-        config["custom_pipelines"] = pipelines
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    config_file.write_text(text, encoding="utf-8")
+        fields["custom_pipelines"] = pipelines
+    _add_to_config(staging, fields)
     for file in code_files_for(model.config):
         shutil.copyfile(file, staging / file.name)
+
+
+def _write_companion(
+    model: PreTrainedModel, name: str, companion: PreTrainedModel, staging: Path
+) -> None:
+    """Write weights and configuration of a model that belongs to another one, whose code it shares."""
+    if name not in family_of(model.config).companions:
+        raise ValueError(f"A model of type {model.config.model_type!r} has no companion {name!r}.")
+    with no_progress_bars():
+        companion.save_pretrained(staging / name)
+    _add_to_config(staging / name, {"auto_map": auto_map_for(companion.config, name)})
+
+
+def _add_to_config(folder: Path, fields: Mapping[str, Any]) -> None:
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8")) | fields
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    config_file.write_text(text, encoding="utf-8")
 
 
 def _write_card(model: PreTrainedModel, folder: Path, staging: Path, card: CardData | None) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_genmodels.auto import FAMILIES, Kind, family_of, resolve, task_of
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.folder import TARGET_TOKENIZER, finish_publishing, no_progress_bars
+from hf_genmodels.hub.folder import (
+    TARGET_TOKENIZER,
+    companion_names,
+    finish_publishing,
+    no_progress_bars,
+)
+from hf_genmodels.hub.model_files import HUB_ID, check_weights, no_folder, no_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def model_folder(path: str | Path) -> Path:
@@ -29,14 +33,14 @@ def model_folder(path: str | Path) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(_no_folder(str(path), folder))
+        raise UserError(no_folder(str(path), folder))
     finish_publishing(folder)
     if is_checkpoint(folder):
         model_folder(run_folder(folder))
         return folder
     config_file = folder / "config.json"
     if not config_file.is_file():
-        raise UserError(_no_model(folder))
+        raise UserError(no_model(folder))
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -45,7 +49,7 @@ def model_folder(path: str | Path) -> Path:
         raise UserError(
             f"'{config_file}' names no model_type: this is not a model of transformers."
         )
-    _check_weights(folder)
+    check_weights(folder)
     return folder
 
 
@@ -59,29 +63,27 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint.resolve().parent.parent
 
 
-def is_seq2seq(source: str | Path) -> bool:
-    """Tell from its configuration whether a model makes one text of another.
+def model_kind(source: str | Path) -> Kind:
+    """Tell from its configuration what a model is.
 
     Args:
         source: A folder, a checkpoint of a run, or the name of a repository on the hub.
 
+    Returns:
+        The kind of its family. Of the models of transformers' own, those that make one text of
+        another are `seq2seq` and all others are taken for language models.
+
     Raises:
         UserError: If there is no such model, or its type is unknown.
     """
-    from transformers import AutoConfig
-
-    place = _place(source)
-    if isinstance(place, Path) and is_checkpoint(place):
-        place = run_folder(place)
-    try:
-        config: Any = AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(_cannot_load(source, place, error)) from error
-    return bool(config.is_encoder_decoder)
+    config = _config_of(source)
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type].kind
+    return "seq2seq" if config.is_encoder_decoder else "language model"
 
 
 def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
-    """Load a language model or a sequence-to-sequence model without running code from its folder.
+    """Load a model of any kind without running code from its folder.
 
     Model types of this package load through its own classes, those of transformers through theirs.
 
@@ -96,27 +98,32 @@ def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
     Raises:
         UserError: If it cannot be loaded, or weights are missing from it.
     """
-    import safetensors
-
     place = _place(source)
     auto_class = _auto_class(source)
     if isinstance(place, Path) and is_checkpoint(place):
         return _load_checkpoint(place, auto_class)
-    try:
-        with no_progress_bars():
-            loaded: Any = auto_class.from_pretrained(
-                place, trust_remote_code=False, output_loading_info=True, **kwargs
-            )
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(_cannot_load(source, place, error)) from error
-    model, info = loaded
-    wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if wrong:
-        raise UserError(
-            f"The weights in '{source}' do not fit its config.json: {len(wrong)} of the model's "
-            f"tensors are missing or have another shape, such as {wrong[0]}."
-        )
-    return model.eval()
+    return _from_pretrained(auto_class, source, place, **kwargs)
+
+
+def load_companion(source: str | Path, name: str) -> PreTrainedModel | None:
+    """Load a model that was published in a subfolder of another one, such as a discriminator.
+
+    Args:
+        source: Folder of the other model, of one of the package's types.
+        name: The subfolder; see `Family.companions`.
+
+    Returns:
+        The model in eval mode, on the CPU; `None` if there is none.
+
+    Raises:
+        UserError: If there is one, but it cannot be loaded.
+    """
+    folder = model_folder(source)
+    if name not in companion_names(folder):
+        return None
+    model_folder(folder / name)
+    _, model_class = family_of(_config_of(source)).companions[name]
+    return _from_pretrained(resolve(model_class), folder / name, folder / name)
 
 
 def load_tokenizer(source: str | Path) -> Any:
@@ -142,6 +149,24 @@ def load_tokenizer(source: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(_cannot_load(source, place, error)) from error
+
+
+def load_tokenizer_if_any(source: str | Path) -> Any | None:
+    """Load the tokenizer that stands beside a model that may have none.
+
+    Args:
+        source: A folder, or the name of a repository on the hub.
+
+    Returns:
+        The tokenizer; `None` if the model does not read texts.
+
+    Raises:
+        UserError: If it reads texts, but its tokenizer cannot be loaded.
+    """
+    config = _config_of(source)
+    if config.model_type in FAMILIES and not task_of(config).reads_texts:
+        return None
+    return load_tokenizer(source)
 
 
 def load_target_tokenizer(source: str | Path) -> Any | None:
@@ -217,11 +242,55 @@ def _place(source: str | Path) -> str | Path:
     return model_folder(source)
 
 
-def _auto_class(source: str | Path) -> Any:
-    """Return the Auto class that loads a model of this family."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+def _config_of(source: str | Path) -> Any:
+    """Return the configuration of a model.
 
-    return AutoModelForSeq2SeqLM if is_seq2seq(source) else AutoModelForCausalLM
+    Raises:
+        UserError: If there is no such model, or its type is unknown.
+    """
+    from transformers import AutoConfig
+
+    place = _place(source)
+    if isinstance(place, Path) and is_checkpoint(place):
+        place = run_folder(place)
+    try:
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
+
+
+def _auto_class(source: str | Path) -> Any:
+    """Return the Auto class that loads a model of this type."""
+    import transformers
+
+    config = _config_of(source)
+    if config.model_type in FAMILIES:
+        return getattr(transformers, FAMILIES[config.model_type].head)
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    return transformers.AutoModelForCausalLM
+
+
+def _from_pretrained(
+    model_class: Any, source: str | Path, place: str | Path, **kwargs: Any
+) -> PreTrainedModel:
+    """Load a model and check that nothing is missing."""
+    import safetensors
+
+    try:
+        with no_progress_bars():
+            model, info = model_class.from_pretrained(
+                place, trust_remote_code=False, output_loading_info=True, **kwargs
+            )
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
+    wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if wrong:
+        raise UserError(
+            f"The weights in '{source}' do not fit its config.json: {len(wrong)} of the model's "
+            f"tensors are missing or have another shape, such as {wrong[0]}."
+        )
+    return model.eval()
 
 
 def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
@@ -243,53 +312,6 @@ def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
             f"The checkpoint '{folder}' is damaged or of another run: {' '.join(str(error).split())}"
         ) from error
     return model.eval()
-
-
-def _check_weights(folder: Path) -> None:
-    """Check that weight files are whole: their headers say how long they must be."""
-    from safetensors import SafetensorError, safe_open
-
-    index_file = folder / "model.safetensors.index.json"
-    files = [folder / "model.safetensors"]
-    if not files[0].is_file() and index_file.is_file():
-        try:
-            names = set(json.loads(index_file.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError) as error:
-            raise UserError(f"'{index_file}' is damaged: {error}.") from error
-        files = [folder / Path(name).name for name in sorted(names)]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"There are no weights in '{folder}': {file.name} is missing.")
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"The weights '{file}' are damaged or cut short: {error}.") from error
-
-
-def _no_folder(given: str, folder: Path) -> str:
-    if folder.is_file():
-        return f"{given!r} is a file. Give the folder that holds config.json."
-    if HUB_ID.fullmatch(given):
-        name = given.split("/")[1]
-        return (
-            f"There is no folder {given!r}. If you mean the repository of that name on the hub, "
-            f"download it first: hf download {given} --local-dir {name}"
-        )
-    return f"There is no folder {given!r}."
-
-
-def _no_model(folder: Path) -> str:
-    text = f"There is no model in the folder '{folder}': config.json is missing."
-    if (folder / "checkpoints").is_dir():
-        return (
-            f"{text} A training run in it has checkpoints but has published nothing yet; let it go "
-            f"on with: genmodels train lm --resume {folder}"
-        )
-    below = sorted(path.parent.name for path in folder.glob("*/config.json"))
-    if below:
-        return f"{text} Did you mean '{folder / below[0]}'?"
-    return text
 
 
 def _cannot_load(source: str | Path, place: str | Path, error: Exception) -> str:

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.errors import UserError
+from hf_genmodels.hub.folder import companion_names
 from hf_genmodels.hub.loading import (
     load_model,
     load_target_tokenizer,
-    load_tokenizer,
+    load_tokenizer_if_any,
     model_folder,
 )
+from hf_genmodels.hub.probe import Probe, output_of, pipeline_of, probe_of, written_by
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CLEAN_PROCESS = Path(__file__).with_name("clean_process.py")
-PROMPT = "Once upon a time"
 TEXT = " Grüße, 世界!  3.14\n\té 🙂 "
-MAX_CHECKED_TOKENS = 32
-NEW_TOKENS = 8
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -48,24 +47,27 @@ class VerifyReport:
     Attributes:
         folder: The folder that was checked.
         steps: What was done there, in order.
-        num_logits: How many logits were equal to the last bit.
-        generated: What the pipeline wrote.
+        output: What was compared: `logits`, or `images`.
+        num_values: How many numbers of it were equal to the last bit.
+        generated: What the pipeline wrote, or the digests of the images that it drew.
         versions: Versions of torch and transformers.
         warnings: Lines that the clean process wrote to standard error.
     """
 
     folder: Path
     steps: tuple[str, ...]
-    num_logits: int
+    output: str
+    num_values: int
     generated: str
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
         """One line for the terminal."""
+        what = "logits" if self.output == "logits" else f"numbers of {self.output}"
         return (
             f"verified {self.folder}: a clean offline process without hf_genmodels loaded it through "
-            f"{', '.join(self.steps)}; {self.num_logits:,} logits equal to the last bit"
+            f"{', '.join(self.steps)}; {self.num_values:,} {what} equal to the last bit"
         )
 
 
@@ -75,10 +77,11 @@ def verify_folder(
     """Load a published folder in a clean interpreter and compare what it computes.
 
     The interpreter runs isolated and offline with an empty cache; it cannot import this package and
-    cannot open a connection. It loads configuration, tokenizer, every Auto class of `auto_map` and
-    the pipeline. Its logits on fixed tokens must be those of the folder loaded here through our own
-    classes, to the last bit, and so must the tokenizer's ids, and the text that a
-    sequence-to-sequence model makes of a prompt.
+    cannot open a connection. It loads configuration, tokenizer, every Auto class of `auto_map`, the
+    companions and the pipeline. Its logits on fixed tokens, or its images of fixed noise, must be
+    those of the folder loaded here through our own classes, to the last bit, and so must the
+    tokenizer's ids, the text that a sequence-to-sequence model makes of a prompt, and the pictures of
+    a generator's pipeline.
 
     Args:
         folder: The published folder.
@@ -95,105 +98,65 @@ def verify_folder(
     from safetensors.torch import load_file
 
     folder = model_folder(folder).resolve()
-    loaded, tokenizer = load_model(folder), load_tokenizer(folder)
+    loaded, tokenizer = load_model(folder), load_tokenizer_if_any(folder)
     if model is not None:
         _compare_weights(folder, loaded, model)
-    token_ids = fixed_tokens(loaded)
-    target_ids = fixed_targets(loaded)
-    logits = reference_logits(loaded, token_ids, target_ids)
+    probe = probe_of(loaded)
+    expected = output_of(loaded, probe)
     with tempfile.TemporaryDirectory(prefix="hf_genmodels-verify-") as scratch:
-        request = _request(folder, token_ids, target_ids, Path(scratch))
+        request = _request(folder, probe, tokenizer is not None, Path(scratch))
         report, warnings = _run(folder, request, Path(scratch), timeout)
-        _compare_tokenizer(folder, tokenizer, report)
-        _compare_logits(folder, logits, load_file(request["logits_file"])["logits"])
-        if target_ids is not None and request["task"]:
-            _compare_text(folder, loaded, tokenizer, report["generated"])
+        if tokenizer is not None:
+            _compare_tokenizer(folder, tokenizer, report)
+        found = load_file(request["output_file"])["output"]
+        _compare_output(folder, probe.output, expected, found)
+    if probe.is_exact and probe.task:
+        _compare_pipeline(folder, loaded, tokenizer, probe, report["generated"])
     return VerifyReport(
         folder=folder,
         steps=(
             "AutoConfig",
-            "AutoTokenizer",
-            *request["auto_classes"],
-            *([f"{request['task']} pipeline"] if request["task"] else []),
+            *(["AutoTokenizer"] if tokenizer is not None else []),
+            *probe.auto_classes,
+            *request["companions"],
+            *([f"{probe.task} pipeline"] if probe.task else []),
         ),
-        num_logits=logits.numel(),
-        generated=report["generated"],
+        output=probe.output,
+        num_values=expected.numel(),
+        generated="\n".join(report["generated"]),
         versions=report["versions"],
         warnings=warnings,
     )
 
 
-def fixed_tokens(model: PreTrainedModel) -> torch.Tensor:
-    """Return ids of tokens that a model reads, shape (2, T); they depend on its sizes only."""
-    values = model.config.to_dict()
-    return _fixed_ids(model, values.get("source_vocab_size") or model.config.vocab_size, seed=0)
-
-
-def fixed_targets(model: PreTrainedModel) -> torch.Tensor | None:
-    """Return ids of tokens that a decoder begins with, shape (2, T), if the model has one."""
-    if not model.config.is_encoder_decoder:
-        return None
-    return _fixed_ids(model, model.config.vocab_size, seed=1)
-
-
-def _fixed_ids(model: PreTrainedModel, vocab_size: int, seed: int) -> torch.Tensor:
+def _request(folder: Path, probe: Probe, has_tokenizer: bool, scratch: Path) -> dict[str, Any]:
+    """Write down what the clean process shall do."""
     import torch
-
-    from hf_genmodels.models.decoding import max_positions
-
-    length = min(MAX_CHECKED_TOKENS, max_positions(model) or MAX_CHECKED_TOKENS)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(vocab_size, (2, length), generator=generator)
-
-
-def reference_logits(
-    model: PreTrainedModel, token_ids: torch.Tensor, target_ids: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return the model's logits, shape (B, T, V).
-
-    Args:
-        model: The model in eval mode.
-        token_ids: Tokens, shape (B, T); with a decoder, those of the source.
-        target_ids: Tokens that the decoder reads, shape (B, T), if the model has one.
-    """
-    import torch
-
-    targets = {} if target_ids is None else {"decoder_input_ids": target_ids}
-    with torch.no_grad():
-        return model(token_ids, **targets).logits
-
-
-def _request(
-    folder: Path, token_ids: torch.Tensor, target_ids: torch.Tensor | None, scratch: Path
-) -> dict[str, Any]:
-    import torch
+    from safetensors.torch import save_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config["model_type"] in FAMILIES and "auto_map" not in config:
+    is_ours = config["model_type"] in FAMILIES
+    if is_ours and "auto_map" not in config:
         raise UserError(
             f"'{folder}' lacks the model's code: its config.json has no auto_map. Make it complete "
             f"with: genmodels export {folder} OUT"
         )
-    family = FAMILIES.get(config["model_type"])
-    # Of transformers' own pipelines, none makes one text of another.
-    auto_classes, task = ["AutoModel", "AutoModelForCausalLM"], "text-generation"
-    if target_ids is not None:
-        auto_classes, task = ["AutoModelForSeq2SeqLM"], ""
-    if family:
-        auto_classes, task = list(family.models), family.task
+    inputs = {name: value.contiguous() for name, value in probe.inputs.items()}
+    save_file(inputs, scratch / "inputs.safetensors")
     return {
         "folder": str(folder),
-        "remote_code": family is not None,
-        "auto_classes": auto_classes,
-        "head": auto_classes[-1],
-        "task": task,
-        "token_ids": token_ids.tolist(),
-        "target_ids": None if target_ids is None else target_ids.tolist(),
-        "text": TEXT,
-        "prompt": PROMPT,
-        "new_tokens": NEW_TOKENS,
+        "remote_code": is_ours,
+        "companions": companion_names(folder),
+        "auto_classes": probe.auto_classes,
+        "head": probe.auto_classes[-1],
+        "task": probe.task,
+        "inputs_file": str(scratch / "inputs.safetensors"),
+        "output": probe.output,
+        "output_file": str(scratch / "output.safetensors"),
+        "text": TEXT if has_tokenizer else None,
+        "prompt": probe.prompt,
+        "options": dict(probe.options),
         "num_threads": torch.get_num_threads(),
-        "logits_file": str(scratch / "logits.safetensors"),
     }
 
 
@@ -275,31 +238,25 @@ def _compare_tokenizer(
         raise UserError(f"The tokenizer in '{folder}' gives other tokens in a clean process.")
 
 
-def _compare_text(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, found: str
+def _compare_pipeline(
+    folder: Path, model: PreTrainedModel, tokenizer: Any, probe: Probe, found: list[str]
 ) -> None:
-    """Compare what the pipeline wrote there with what it writes here."""
-    from hf_genmodels.models.pipeline_text_to_text import TextToTextPipeline
-
-    pipe = TextToTextPipeline(
-        model=model,
-        tokenizer=tokenizer,
-        target_tokenizer=load_target_tokenizer(folder),
-        device="cpu",
-    )
-    expected = pipe(PROMPT, max_new_tokens=NEW_TOKENS)[0]["generated_text"]
+    """Compare what the pipeline made there with what it makes here."""
+    pipe = pipeline_of(model, tokenizer, load_target_tokenizer(folder))
+    expected = written_by(pipe, probe)
     if found != expected:
+        what = "draws other images" if probe.output == "images" else "writes another text"
         raise UserError(
-            f"The pipeline in '{folder}' writes another text where hf_genmodels is not installed: "
-            f"{found!r} instead of {expected!r}."
+            f"The pipeline in '{folder}' {what} where hf_genmodels is not installed: {found!r} "
+            f"instead of {expected!r}."
         )
 
 
-def _compare_logits(folder: Path, expected: torch.Tensor, found: torch.Tensor) -> None:
+def _compare_output(folder: Path, name: str, expected: torch.Tensor, found: torch.Tensor) -> None:
     if not same_bits(expected, found):
         difference = "their type or shape differs"
         if expected.shape == found.shape:
             difference = f"largest difference {(expected - found).abs().max().item():.3g}"
         raise UserError(
-            f"'{folder}' computes other logits where hf_genmodels is not installed: {difference}."
+            f"'{folder}' computes other {name} where hf_genmodels is not installed: {difference}."
         )

@@ -223,4 +223,12 @@ class GenGANConfig(PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
 
-__all__ = ["GenGANConfig"]
+@strict
+class GenGANDiscriminatorConfig(GenGANConfig):
+    """The same configuration under a name by which the Auto classes know the discriminator.
+
+    They remember one model class for each configuration class that they have met.
+    """
+
+
+__all__ = ["GenGANConfig", "GenGANDiscriminatorConfig"]

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_gan import GenGANConfig
+from .configuration_gan import GenGANConfig, GenGANDiscriminatorConfig
 from .gan_layers import init_gan_weights, linear
 from .gan_networks import ImageDecoder, build_discriminator, build_generator
 from .gan_text import TextEncoder, TokenHead, Words
@@ -298,6 +298,7 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         config: Configuration of the model.
     """
 
+    config: GenGANDiscriminatorConfig  # a `GenGANConfig` does as well
     main_input_name = "images"
 
     def __init__(self, config: GenGANConfig):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub import verify
+from hf_genmodels.hub import probe, verify
 from hf_genmodels.hub.clean_process import NETWORK_EVENTS
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.verify import CLEAN_PROCESS, verify_folder
@@ -27,8 +27,8 @@ def test_a_published_folder_works_in_a_clean_process_without_a_word_of_warning(r
         "AutoModelForCausalLM",
         "text-generation pipeline",
     )
-    assert report.num_logits == 2 * 32 * 258
-    assert report.generated.startswith(verify.PROMPT)
+    assert report.num_values == 2 * 32 * 258
+    assert report.generated.startswith(probe.PROMPT)
     assert report.warnings == ()
 
 
@@ -37,7 +37,7 @@ def test_a_model_with_every_switch_works_too(modern_model, tokenizer, tmp_path):
 
     report = verify_folder(folder, modern_model)
 
-    assert report.num_logits == 2 * 32 * 258
+    assert report.num_values == 2 * 32 * 258
 
 
 def test_changed_code_in_the_folder_is_found(copy):

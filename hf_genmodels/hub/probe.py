@@ -1,0 +1,154 @@
+"""What a folder is asked to compute when it is verified, here and in a clean process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hf_genmodels.auto import FAMILIES, resolve, task_of
+from hf_genmodels.hub.clean_process import written
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PROMPT = "Once upon a time"
+DRAWN_PROMPT = "a red heart"
+MAX_CHECKED_TOKENS = 32
+NEW_TOKENS = 8
+NUM_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is computed.
+
+    Attributes:
+        auto_classes: Auto classes that must load the folder, the one with the head last.
+        inputs: Arguments of the model's forward pass.
+        output: The field of its output that is compared to the last bit.
+        task: Pipeline that must run, or nothing.
+        prompt: What the pipeline is given.
+        options: Options of its call.
+        is_exact: Whether the pipeline draws nothing at random, so that its result is compared too.
+    """
+
+    auto_classes: list[str]
+    inputs: Mapping[str, torch.Tensor]
+    output: str = "logits"
+    task: str = ""
+    prompt: Any = PROMPT
+    options: Mapping[str, Any] = field(default_factory=lambda: {"max_new_tokens": NEW_TOKENS})
+    is_exact: bool = False
+
+
+def probe_of(model: PreTrainedModel) -> Probe:
+    """Return what a model is asked to compute; it depends on its configuration only.
+
+    Args:
+        model: The model.
+    """
+    config: Any = model.config
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        # Of transformers' own pipelines, none makes one text of another.
+        classes, task = ["AutoModel", "AutoModelForCausalLM"], "text-generation"
+        if config.is_encoder_decoder:
+            classes, task = ["AutoModelForSeq2SeqLM"], ""
+        return Probe(classes, _texts(model), task=task)
+    classes, task = list(family.models), task_of(config).name
+    if family.kind == "gan":
+        return Probe(
+            classes,
+            _noise(config),
+            output="images",
+            task=task,
+            prompt=_drawn(config),
+            options={"num_images": NUM_IMAGES, "seed": 0},
+            is_exact=True,
+        )
+    if family.kind == "judge":
+        return Probe(classes, _pictures(config))
+    return Probe(classes, _texts(model), task=task, is_exact=family.kind == "seq2seq")
+
+
+def output_of(model: PreTrainedModel, probe: Probe) -> torch.Tensor:
+    """Return what a model in eval mode computes."""
+    import torch
+
+    with torch.no_grad():
+        result: torch.Tensor = model(**probe.inputs)[probe.output]
+    return result
+
+
+def written_by(pipe: Any, probe: Probe) -> list[str]:
+    """Return what a pipeline makes of the prompt: texts, or digests of images."""
+    return [written(one) for one in pipe(probe.prompt, **probe.options)]
+
+
+def pipeline_of(model: PreTrainedModel, tokenizer: Any, target: Any) -> Any:
+    """Return this package's own pipeline for a model, on the CPU.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, if it has one.
+        target: The tokenizer of what it writes, if that is another one.
+    """
+    pipeline_class: Any = resolve(task_of(model.config).pipeline)
+    more = {} if target is None else {"target_tokenizer": target}
+    return pipeline_class(model=model, tokenizer=tokenizer, device="cpu", **more)
+
+
+def _texts(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return ids of tokens, two rows of them; they depend on the model's sizes only."""
+    values = model.config.to_dict()
+    size = values.get("source_vocab_size") or model.config.vocab_size
+    inputs = {"input_ids": _fixed_ids(model, size, seed=0)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _fixed_ids(model, model.config.vocab_size, seed=1)
+    return inputs
+
+
+def _fixed_ids(model: PreTrainedModel, vocab_size: int, seed: int) -> torch.Tensor:
+    import torch
+
+    from hf_genmodels.models.decoding import max_positions
+
+    length = min(MAX_CHECKED_TOKENS, max_positions(model) or MAX_CHECKED_TOKENS)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (2, length), generator=generator)
+
+
+def _noise(config: Any) -> dict[str, torch.Tensor]:
+    """Return noise and conditions of a generator, two of each."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    values = config.to_dict()
+    inputs = {"latents": torch.randn(2, values["latent_dim"], generator=generator)}
+    if values["conditioning"] == "class":
+        inputs["class_labels"] = torch.tensor([0, config.num_labels - 1])
+    elif values["conditioning"] == "attributes":
+        inputs["class_labels"] = torch.rand(2, config.num_labels, generator=generator).round()
+    elif values["conditioning"] == "text":
+        # Frozen encoders that are read instead have larger vocabularies than this one.
+        length = min(MAX_CHECKED_TOKENS, values["max_position_embeddings"])
+        size = (values["text_encoder"] or values)["vocab_size"]
+        inputs["input_ids"] = torch.randint(size, (2, length), generator=generator)
+        inputs["attention_mask"] = torch.ones(2, length, dtype=torch.int64)
+        inputs["attention_mask"][1, length // 2 :] = 0
+    return inputs
+
+
+def _drawn(config: Any) -> Any:
+    """Return what the pipeline of a generator is given."""
+    first = {"none": None, "class": 0, "attributes": [0]}
+    return DRAWN_PROMPT if config.conditioning == "text" else first[config.conditioning]
+
+
+def _pictures(config: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    shape = (2, config.num_channels, config.image_size, config.image_size)
+    return {"pixel_values": torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1}
