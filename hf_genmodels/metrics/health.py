@@ -1,0 +1,227 @@
+"""How a GAN's training is doing, in plain words, from what it logs.
+
+The two networks can balance each other at any loss, so that losses alone say little. What goes wrong shows
+elsewhere: images of a class become alike (collapse), the discriminator tells all images apart and the
+generator has nothing to follow, or scores and gradients leave every measure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+Status = Literal["ok", "warning", "collapsed"]
+Record = Mapping[str, float]
+
+WINDOW = 5  # records whose mean is looked at, so that a single odd batch raises no alarm
+VARIED = 0.5  # diversity of real images is 1
+LITTLE_VARIED = 0.4
+ALIKE = 0.1
+PATIENCE = 5  # measurements after which images must have begun to vary
+TOLD_APART = 0.99
+FAR_APART = 50.0
+GROWTH = 4.0
+VANISHING, EXPLODING = 1e-3, 1e3  # of the usual gradient norm
+UNBOUNDED = ("wasserstein",)  # losses whose scores have no scale and whose D should win
+
+NUMBERS = ("d_loss", "g_loss", "real_score", "fake_score", "d_grad_norm", "g_grad_norm")
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a run is doing.
+
+    Attributes:
+        status: `ok`, `warning`, or `collapsed`, after which going on as before is of no use.
+        line: What was seen, since when, and what helps, in one line that begins with the status.
+        since: Step at which the worst of it began; `None` if all is well.
+    """
+
+    status: Status
+    line: str
+    since: int | None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """Something that is wrong.
+
+    Attributes:
+        status: How bad it is.
+        what: What was seen.
+        remedy: What helps.
+    """
+
+    status: Status
+    what: str
+    remedy: str
+
+
+def health(history: Sequence[Record], adversarial: str = "relativistic") -> Health:
+    """Judge a run by its records.
+
+    A record may hold any of: `step`; `d_loss` and `g_loss`; `real_score` and `fake_score`, the mean
+    scores that D gives; `d_accuracy`, the share that D tells apart; `d_grad_norm` and `g_grad_norm`;
+    `eval_diversity`, the spread of generated images within a class over that of real ones
+    (`diversity_by_class`). What is missing is not judged.
+
+    Args:
+        history: Records in the order of the steps.
+        adversarial: Kind of the adversarial loss, see `losses/adversarial.py`.
+    """
+    checks = [
+        check
+        for check in _CHECKS
+        if adversarial not in UNBOUNDED or check is not _discriminator_won
+    ]
+    findings = [(check, found) for check in checks if (found := check(history))]
+    if not findings:
+        return Health("ok", f"ok: {_state(history)}", None)
+    findings.sort(key=lambda pair: pair[1].status != "collapsed")
+    check, worst = findings[0]
+    since = _since(check, history)
+    others = "".join(f" Also {found.what}." for _, found in findings[1:])
+    line = f"{worst.status}: {worst.what} (since step {since:,}). {worst.remedy}.{others}"
+    return Health(worst.status, line, since)
+
+
+def _since(check: _Check, history: Sequence[Record]) -> int:
+    """Return the first step of the unbroken time in which something has been found."""
+    length = len(history)
+    while length > 1 and check(history[: length - 1]):
+        length -= 1
+    return int(history[length - 1].get("step", length - 1))
+
+
+def _state(history: Sequence[Record]) -> str:
+    """Say how a healthy run stands."""
+    accuracy, diversity = _recent(history, "d_accuracy"), _recent(history, "eval_diversity", 1)
+    said = []
+    if accuracy is not None:
+        said.append(f"the discriminator tells {accuracy:.0%} of the images apart")
+    if diversity is not None:
+        said.append(f"images of a class vary {diversity:.2f} times as much as real ones")
+    return ", ".join(said) or "nothing unusual in losses and scores"
+
+
+def _not_a_number(history: Sequence[Record]) -> _Finding | None:
+    last = history[-1] if history else {}
+    wrong = [name for name in NUMBERS if name in last and not math.isfinite(last[name])]
+    if not wrong:
+        return None
+    return _Finding(
+        "collapsed",
+        f"{_listed(wrong)} {'is' if len(wrong) == 1 else 'are'} not a number",
+        "Start again from an earlier checkpoint with a lower learning rate",
+    )
+
+
+def _alike(history: Sequence[Record]) -> _Finding | None:
+    """Find images of a class that vary less than real ones, after they varied or should have begun to."""
+    measured = _values(history, "eval_diversity")
+    if not measured:
+        return None
+    now, best = measured[-1], max(measured)
+    fell = best >= VARIED and now < best / 2
+    if now < ALIKE and (fell or len(measured) > PATIENCE):
+        return _Finding(
+            "collapsed",
+            f"images of a class are nearly all alike: they vary {now:.2f} times as much as real ones"
+            + (f", after {best:.2f} at best" if fell else ""),
+            "Take the best checkpoint; a lower learning rate, a stronger R1, or the relativistic loss "
+            "prevents it",
+        )
+    if fell or (now < LITTLE_VARIED and len(measured) > PATIENCE):
+        return _Finding(
+            "warning",
+            f"diversity is low: images of a class vary {now:.2f} times as much as real ones"
+            + (f", after {best:.2f} at best" if fell else ""),
+            "If it falls further, lower the learning rate or strengthen R1",
+        )
+    return None
+
+
+def _discriminator_won(history: Sequence[Record]) -> _Finding | None:
+    """Find a D that has told nearly all images apart for some time."""
+    accuracy = _recent(history, "d_accuracy", full=True)
+    if accuracy is None or accuracy < TOLD_APART:
+        return None
+    gap = _gap(history)
+    return _Finding(
+        "warning",
+        f"the discriminator has won: it tells {accuracy:.1%} of the images apart"
+        + ("" if gap is None else f", {gap:.1f} between real and generated scores"),
+        "The generator learns little from it: lower the discriminator's learning rate, strengthen R1, "
+        "or augment the images",
+    )
+
+
+def _scores_diverge(history: Sequence[Record]) -> _Finding | None:
+    """Find scores that are far apart and have grown over the second half of the records."""
+    now, half = _gap(history), len(history) // 2
+    before = _gap(history[:half]) if half >= WINDOW else None
+    if now is None or before is None:
+        return None
+    if now < FAR_APART or now < GROWTH * abs(before):
+        return None
+    return _Finding(
+        "warning",
+        f"scores diverge: real and generated ones are {now:.0f} apart, {before:.0f} earlier",
+        "Strengthen R1 or add a gradient penalty; without one nothing bounds the discriminator",
+    )
+
+
+def _gradients(history: Sequence[Record]) -> _Finding | None:
+    """Find gradients that have vanished or exploded, measured by what they usually were."""
+    for name, network in (("g_grad_norm", "generator"), ("d_grad_norm", "discriminator")):
+        norms = _values(history, name)
+        if len(norms) < 4 * WINDOW:
+            continue
+        usual, now = median(norms[: len(norms) // 2]), fmean(norms[-WINDOW:])
+        if now < usual * VANISHING:
+            what, remedy = "vanished", "It no longer learns: start again from an earlier checkpoint"
+        elif now > usual * EXPLODING and usual > 0:
+            what, remedy = "exploded", "Lower the learning rate or set --optim.max_grad_norm"
+        else:
+            continue
+        return _Finding(
+            "warning",
+            f"the gradient of the {network} has {what}: its norm is {now:.2g}, usually {usual:.2g}",
+            remedy,
+        )
+    return None
+
+
+_Check = Callable[[Sequence[Record]], _Finding | None]
+_CHECKS: tuple[_Check, ...] = (
+    _not_a_number,
+    _alike,
+    _discriminator_won,
+    _scores_diverge,
+    _gradients,
+)
+
+
+def _values(history: Sequence[Record], name: str) -> list[float]:
+    return [record[name] for record in history if name in record and math.isfinite(record[name])]
+
+
+def _recent(
+    history: Sequence[Record], name: str, window: int = WINDOW, full: bool = False
+) -> float | None:
+    """Return the mean of the last values; `None` if there are none, or with `full` too few."""
+    values = _values(history, name)[-window:]
+    return fmean(values) if len(values) >= (window if full else 1) else None
+
+
+def _gap(history: Sequence[Record]) -> float | None:
+    """Return by how much real images have been scored higher than generated ones of late."""
+    real, fake = _recent(history, "real_score"), _recent(history, "fake_score")
+    return None if real is None or fake is None else real - fake
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
