@@ -7,8 +7,9 @@ import errno
 import io
 import json
 import logging
-import multiprocessing
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -527,16 +528,19 @@ def test_tables_without_facts_are_read_whole(folder, load):
     assert (data.kind, first_pixels(data.train)) == ("none", [0, 1, 2])
 
 
-def _load_in_process(folder, cache):
-    config = ImageDataConfig(train_file=[folder], cache_dir=cache, image_size=8)
-    return load_image_data(config, show_progress=False).fingerprint
-
-
-def test_several_processes_may_decode_at_once(folder, tmp_path):
+def test_several_may_decode_at_once(folder, load, monkeypatch, tmp_path):
     fill(folder, shades(40))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        arguments = [(str(folder), str(tmp_path / "cache"))] * 2
-        assert len(set(pool.starmap(_load_in_process, arguments))) == 1
+    both, channels_needed = threading.Barrier(2, timeout=60), image_cache._channels_needed
+
+    def wait_for_the_other(*arguments):
+        both.wait()
+        return channels_needed(*arguments)
+
+    monkeypatch.setattr(image_cache, "_channels_needed", wait_for_the_other)
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(load, folder) for _ in range(2)]
+    assert len({data.result().fingerprint for data in found}) == 1
+    assert first_pixels(found[0].result().train) == list(range(40))
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
