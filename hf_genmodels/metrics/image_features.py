@@ -57,11 +57,25 @@ class Features:
         Raises:
             ValueError: If there are fewer than two images.
         """
-        half = len(self) // 2
-        if not half:
-            raise ValueError(f"{len(self)} images cannot be split in two.")
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.take(order[:half]), self.take(order[half : 2 * half])
+        first, second = halves(len(self), seed)
+        return self.take(first), self.take(second)
+
+
+def halves(number: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the places of two random halves of as many images; see `Features.halves`.
+
+    Args:
+        number: How many images there are.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    half = number // 2
+    if not half:
+        raise ValueError(f"{number} images cannot be split in two.")
+    order = np.random.default_rng(seed).permutation(number)
+    return order[:half], order[half : 2 * half]
 
 
 class Extractor(Protocol):
