@@ -22,6 +22,16 @@ COMMANDS = {
         "main",
         "train a translator, summariser or the like and publish it",
     ),
+    "train judge": (
+        f"{TRAINING}.train_judge",
+        "main",
+        "train a small classifier by whose features generated images are measured",
+    ),
+    "train gan": (
+        f"{TRAINING}.train_gan",
+        "main",
+        "train a generator of images and publish it",
+    ),
     "generate": (f"{TRAINING}.generate", "main", "continue a prompt, translate, summarise"),
     "evaluate": (
         f"{TRAINING}.evaluate",

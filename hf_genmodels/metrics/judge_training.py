@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,12 @@ def _train(
     bf16: bool,
     show_progress: bool,
 ) -> None:
-    """Minimise the loss of the task with AdamW and one cycle of the learning rate."""
+    """Minimise the loss of the task with AdamW."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=options.max_steps + 1, pct_start=WARMUP
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate_at(step, options.max_steps)
     )
     shifts = torch.Generator().manual_seed(mix_seed(seed, _SHIFT_STREAM))
     bar = tqdm(
@@ -192,6 +193,19 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         schedule.step()
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Return the part of the highest learning rate: it rises along a line and falls along a cosine.
+
+    Args:
+        step: From 0.
+        steps: Number of steps.
+    """
+    rising = max(1, round(WARMUP * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
 
 def _inputs(

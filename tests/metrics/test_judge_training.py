@@ -11,7 +11,12 @@ from hf_genmodels.config.judge import JudgeOptions
 from hf_genmodels.data.images import ImageData, ImageSet
 from hf_genmodels.errors import UserError
 from hf_genmodels.metrics import judge_training
-from hf_genmodels.metrics.judge_training import find_judge, judge_accuracy, train_judge
+from hf_genmodels.metrics.judge_training import (
+    find_judge,
+    judge_accuracy,
+    rate_at,
+    train_judge,
+)
 
 OPTIONS = JudgeOptions(width=4, feature_dim=8, max_steps=60, batch_size=16)
 CONFIG = ImageDataConfig(train_file=["images"])
@@ -169,3 +174,15 @@ def test_any_task_can_be_replaced_by_rotation(tmp_path):
     options = replace(OPTIONS, task="rotation", max_steps=1)
     judge = train_judge(data(tmp_path), CONFIG, options, show_progress=False)
     assert judge.config.task == "rotation"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 900])
+def test_the_learning_rate_rises_to_its_height_and_falls_towards_zero(steps):
+    rates = [rate_at(step, steps) for step in range(steps + 1)]
+
+    assert max(rates) == 1
+    assert all(0 < rate <= 1 for rate in rates[:steps])
+    top = rates.index(1)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[steps] < 0.01 or steps == 1

@@ -1,0 +1,111 @@
+"""The model card of a judge of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+from hf_genmodels.hub import card_text as text
+from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.metrics.judge_training import describe_accuracy
+from hf_genmodels.models.configuration_judge import GenJudgeConfig
+from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
+
+_LEARNED = {
+    "class": "It tells their classes apart: {names}.",
+    "attributes": "It tells which attributes they have: {names}.",
+    "rotation": "It learned by how many quarters images were turned, which needs no labels.",
+    "matching": "It tells how well an image and a text go together.",
+}
+_MOST_NAMES = 20
+_CARD = """\
+---
+{metadata}
+---
+
+# {name}
+
+A judge of images: a small network that was trained on real images, {size} x {size} with {channels}, so that
+generated ones can be measured by what it sees in them. {learned}
+Of what it was not trained on: {accuracy}.
+
+It was trained on: {data}. Distances over its features can be compared with each other, not with distances over
+another network's.
+
+## How to use it
+
+```python
+import torch
+from transformers import AutoModelForImageClassification
+
+judge = AutoModelForImageClassification.from_pretrained("{place}", trust_remote_code=True)
+pixels = torch.rand(1, {number}, {size}, {size}) * 2 - 1  # an image, from -1 to 1
+print(judge.features(pixels).shape)
+```
+
+`trust_remote_code=True` runs the Python files beside the weights; read them first. Where the package
+`hf_genmodels` is installed it is not needed, and this measures a generator by the judge:
+`genmodels evaluate GAN --file IMAGES --judge {name}`
+
+## Limits
+
+It knows the kind of images that it was trained on and no other. It was made to compare collections of images, not to
+decide anything about a single one.
+"""
+
+
+def publish_judge(
+    judge: GenJudgeForImageClassification, folder: str | Path, training_data: str
+) -> Path:
+    """Write a judge in Hub format, with its card and its code; see `publish_folder`.
+
+    Args:
+        judge: The judge, on the CPU.
+        folder: Where to publish; made if need be.
+        training_data: What it was trained on, in words.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If the folder is a file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / ".README.md.tmp"
+    staged.write_text(judge_card(judge.config, folder.resolve().name, training_data), "utf-8")
+    staged.replace(folder / "README.md")
+    return publish_folder(judge, None, folder)
+
+
+def judge_card(config: GenJudgeConfig, name: str, training_data: str) -> str:
+    """Return the text of README.md.
+
+    Args:
+        config: Configuration of the judge.
+        name: Name of the model.
+        training_data: What it was trained on, in words.
+    """
+    names = list((config.id2label or {}).values())
+    listed = ", ".join(text.inline(str(label)) for label in names[:_MOST_NAMES])
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        tags=["hf_genmodels", "custom_code", "image-quality"],
+    )
+    return _CARD.format(
+        metadata=metadata.to_yaml(),
+        name=text.inline(name),
+        place=text.string(text.code(name)),
+        size=config.image_size,
+        number=config.num_channels,
+        channels={1: "one grey channel", 3: "three colours", 4: "three colours and opacity"}[
+            config.num_channels
+        ],
+        learned=_LEARNED[config.task].format(
+            names=listed + (", ..." if len(names) > _MOST_NAMES else "")
+        ),
+        accuracy=describe_accuracy(config),
+        data=text.inline(training_data),
+    )
