@@ -241,8 +241,8 @@ def _check_room(folder: Path, needed: int) -> None:
 
 def _refused(source: ImageSource, place: int, reason: str) -> UserError:
     return UserError(
-        f"The image {source.name(place)} {reason}. Mend or remove it, or leave such images out with "
-        "--broken skip."
+        f"An image cannot be used: {source.name(place)} {reason}. Mend or remove it, or leave such "
+        "images out with --broken skip."
     )
 
 
@@ -250,7 +250,9 @@ def _none_left(source: ImageSource, skipped: dict[int, str]) -> UserError:
     examples = "; ".join(
         f"{source.name(place)} {reason}" for place, reason in list(skipped.items())[:_LISTED]
     )
-    return UserError(
-        f"No image of {source.where} can be used"
-        + (f": {examples}." if examples else ": there are too few to hold some out.")
-    )
+    if not skipped:
+        return UserError(
+            f"The images of {source.where} are too few to hold some out. Give more, or none to validate "
+            "on with --validation_split_percentage 0."
+        )
+    return UserError(f"No image of {source.where} can be used: {examples}.")

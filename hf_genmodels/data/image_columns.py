@@ -74,28 +74,23 @@ def choose_columns(
         return ImageColumns(image, "none")
     if conditioning is not None and kinds and kinds != [conditioning]:
         raise UserError(
-            f"{_FLAGS[kinds[0]]} was given, but the model is conditioned on {_WORDS[conditioning]}. "
+            f"{_FLAGS[kinds[0]]} was given, but {_WORDS[conditioning]} are needed. "
             f"Give {_FLAGS[conditioning]} instead, or another conditioning."
         )
     for kind, usual in (("class", _LABELS), ("text", _TEXTS)):
         if not kinds and conditioning in (None, kind):
-            named[kind] = tuple(name for name in usual if name in others)[:1]
+            named[kind] = _usual(usual, others)
             kinds = [kind] if named[kind] else []
     if conditioning is not None and not kinds:
         raise UserError(
-            f"The model is conditioned on {_WORDS[conditioning]}, but {where} has no such column. "
+            f"{_WORDS[conditioning].capitalize()} are needed, but {where} has no such column. "
             f"Name it with {_FLAGS[conditioning]}. {listing(names)}"
         )
     if not kinds:
         return ImageColumns(image, "none")
     kind = kinds[0]
-    facts = named[kind]
-    if kind == "text":
-        facts += tuple(_present(name, others, where) for name in config.extra_text_columns)
-    explicit = conditioning is not None or bool(
-        config.label_column or config.text_column or config.attribute_columns
-    )
-    return ImageColumns(image, kind, tuple(dict.fromkeys(facts)), explicit)  # type: ignore[arg-type]
+    explicit = conditioning is not None or bool(config.label_column or config.attribute_columns)
+    return ImageColumns(image, kind, named[kind], explicit)  # type: ignore[arg-type]
 
 
 def listing(names: Sequence[str]) -> str:
@@ -112,12 +107,18 @@ def _named(
     others: Sequence[str], sample: Sequence[Mapping[str, Any]], where: str, config: ImageDataConfig
 ) -> dict[str, tuple[str, ...]]:
     """Return the columns that the user named, by what they hold."""
-    label, text = config.label_column, config.text_column
+    label, text, more = config.label_column, config.text_column, config.extra_text_columns
+    texts = [*([text] if text else _usual(_TEXTS, others)), *more] if text or more else []
     return {
         "class": (_present(label, others, where),) if label else (),
-        "text": (_present(text, others, where),) if text else (),
+        "text": tuple(dict.fromkeys(_present(name, others, where) for name in texts)),
         "attributes": _attribute_columns(config.attribute_columns, others, sample, where),
     }
+
+
+def _usual(usual: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the first of the usual names that is there."""
+    return tuple(name for name in usual if name in names)[:1]
 
 
 def _present(name: str, names: Sequence[str], where: str) -> str:

@@ -36,16 +36,7 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
     sorted_in = _in_subfolders(files, folder)
     found: Kind = "class" if sorted_in and len(set(labels)) > 1 else "none"
     kind = conditioning or found
-    if (
-        config.label_column
-        or config.text_column
-        or config.attribute_columns
-        or kind
-        not in (
-            "class",
-            "none",
-        )
-    ):
+    if _asks_for_columns(config, conditioning) or kind not in ("class", "none"):
         raise UserError(
             f"The folder '{folder}' has no table that says more about its images. "
             f"Put a {_METADATA[0]} with a column file_name into it, or leave the columns out; "
@@ -53,8 +44,8 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
         )
     if kind == "class" and not sorted_in:
         raise UserError(
-            f"The model is conditioned on classes, but images of '{folder}' do not stand in "
-            "subfolders, one for each class."
+            f"Classes are needed, but images of '{folder}' do not stand in subfolders, one for each "
+            "class."
         )
     return ImageTable(
         where=f"the folder '{folder}'",
@@ -65,6 +56,41 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
         files=list(files),
         identity=[stated(file, folder) for file in files],
     )
+
+
+def read_files(
+    files: Sequence[Path], where: str, config: ImageDataConfig, conditioning: Kind | None
+) -> ImageTable:
+    """Take image files that were named one by one, about which nothing is known.
+
+    Args:
+        files: The files.
+        where: What they are called in messages.
+        config: Columns that the user named.
+        conditioning: What must be known about each image; None for nothing.
+
+    Raises:
+        UserError: If something must be known about them.
+    """
+    if _asks_for_columns(config, conditioning) or conditioning not in (None, "none"):
+        raise UserError(
+            f"{where} are only images, and nothing is known about them. Give the folder, whose "
+            "subfolders are classes, or a table that names the files."
+        )
+    return ImageTable(
+        where=where,
+        kind="none",
+        values=[()] * len(files),
+        files=list(files),
+        identity=[stated(file, file.parent) for file in files],
+    )
+
+
+def _asks_for_columns(config: ImageDataConfig, conditioning: Kind | None) -> bool:
+    """Whether the user named columns of a table, and they are needed."""
+    columns = (config.label_column, config.text_column)
+    lists = (config.extra_text_columns, config.attribute_columns)
+    return conditioning != "none" and any((*columns, *lists))
 
 
 def _images_below(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.data import text_files
 from hf_genmodels.data.hub_datasets import HubDataset, validation_split
-from hf_genmodels.data.image_columns import Kind
+from hf_genmodels.data.image_columns import Kind, is_image_name
 from hf_genmodels.data.image_facts import (
     Facts,
     caption_facts,
@@ -22,7 +22,7 @@ from hf_genmodels.data.image_facts import (
     flag_facts,
     list_facts,
 )
-from hf_genmodels.data.image_folders import read_folder
+from hf_genmodels.data.image_folders import read_files, read_folder
 from hf_genmodels.data.image_tables import (
     Content,
     HubReader,
@@ -57,7 +57,8 @@ class ImageSource:
         for other in self.tables[1:]:
             if (other.kind, other.columns) != (first.kind, first.columns):
                 raise UserError(
-                    f"{_said(first)}, but {_said(other)}. Give images that all have the same columns."
+                    f"{first.where[0].upper()}{first.where[1:]} says {_said(first)} about its images, "
+                    f"but {other.where} says {_said(other)}. Give images with the same columns."
                 )
 
     def __len__(self) -> int:
@@ -175,11 +176,9 @@ def image_sources(
     """
     if config.dataset_name:
         names = (config.dataset_name, config.dataset_config_name)
-        split = validation_split(*names)
-        train = ImageSource(
-            [read_table(HubReader(HubDataset(*names, "train")), config, conditioning)]
-        )
-        if split is None:
+        reader = HubReader(HubDataset(*names, "train"))
+        train = ImageSource([read_table(reader, config, conditioning)])
+        if (split := validation_split(*names)) is None:
             return train, None
         reader = HubReader(HubDataset(*names, split))
         return train, ImageSource([read_table(reader, config, train.tables[0].kind)])
@@ -210,11 +209,13 @@ def _source(
         if not text_files.is_sample(name) and folder.is_dir():
             tables.append(read_folder(folder, config, conditioning))
             continue
-        readers = map(TableReader, text_files.expand_files([name]))
-        tables += [read_table(reader, config, conditioning) for reader in readers]
+        files = text_files.expand_files([name])
+        if all(is_image_name(file.name) for file in files):
+            tables.append(read_files(files, f"'{name}'", config, conditioning))
+        else:
+            tables += [read_table(TableReader(file), config, conditioning) for file in files]
     return ImageSource(tables)
 
 
 def _said(table: ImageTable) -> str:
-    columns = ", ".join(table.columns) or "nothing"
-    return f"{table.where[0].upper()}{table.where[1:]} says {columns} about its images"
+    return ", ".join(table.columns) or "nothing"
