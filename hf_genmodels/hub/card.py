@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.auto import FAMILIES
+from hf_genmodels.hub import card_images
 from hf_genmodels.hub import card_text as text
+from hf_genmodels.hub.card_images import image_values, picture
 from hf_genmodels.hub.card_kinds import CardKind, kind_of
 from hf_genmodels.hub.card_metadata import metadata_of, metric_name, shown
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 TEMPLATES = "templates"
 LOSS_CURVE = "report/loss_curve.png"
 ATTENTION_MAP = "report/attention.png"
-PICTURES = (LOSS_CURVE, ATTENTION_MAP)
+PICTURES = (LOSS_CURVE, ATTENTION_MAP, *card_images.PICTURES.values())
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub")
 PERCENTAGES = ("bleu", "chrf")  # given with one decimal
 VERBS = {"translation": "translate", "summarization": "summarise"}
@@ -41,6 +43,9 @@ class Metric:
         low: Lower end of the 95 % confidence interval.
         high: Its upper end.
         signature: How it was measured, in sacrebleu's words.
+        num_images: How many images were drawn, where images count.
+        features: Network whose features were compared, in words.
+        real: The same figure of real images against other real ones.
     """
 
     type: str
@@ -52,6 +57,9 @@ class Metric:
     low: float | None = None
     high: float | None = None
     signature: str = ""
+    num_images: int | None = None
+    features: str = ""
+    real: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,11 +107,14 @@ class CardData:
         base_model: The model that it was fine-tuned from.
         datasets: Names of the hub datasets it was trained on.
         training_data: Facts about the training data, such as `{"documents": 1200}`.
+        credit: Who made the training data and under which licence, in Markdown.
         training: Settings and circumstances of the training.
         metrics: Measured figures.
         samples: What a language model writes.
         translations: What a sequence-to-sequence model makes of texts, beside what stands in the data.
-        prompt: Text in the usage example. Empty: the first sample's or translation's, or a neutral one.
+        health: What the numbers of a training say about its health, in words.
+        prompt: Text or label in the usage example. Empty: the first sample's, translation's or label, or a
+            neutral one.
         limits: What the model cannot do and should not be used for. Empty: what holds for its kind.
         num_parameters: Number of parameters, tied ones once.
         versions: Library -> version. `None`: those of this process.
@@ -121,10 +132,12 @@ class CardData:
     base_model: str | None = None
     datasets: Sequence[str] = ()
     training_data: Mapping[str, Any] = field(default_factory=dict)
+    credit: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Metric] = ()
     samples: Sequence[Sample] = ()
     translations: Sequence[Translation] = ()
+    health: str = ""
     prompt: str = ""
     limits: str = ""
     num_parameters: int | None = None
@@ -133,7 +146,11 @@ class CardData:
 
 
 def render_card(
-    card: CardData, config: PreTrainedConfig, *, folder: str | Path | None = None
+    card: CardData,
+    config: PreTrainedConfig,
+    *,
+    folder: str | Path | None = None,
+    companions: Sequence[str] = (),
 ) -> str:
     """Write a model card in Markdown, with the Hub's metadata on top. Nothing is asked of the network.
 
@@ -141,6 +158,7 @@ def render_card(
         card: What to say.
         config: The model's configuration.
         folder: Where the card will stand; pictures of `report/` are shown if they are there.
+        companions: Subfolders that hold models which belong to this one.
 
     Returns:
         The text of README.md.
@@ -166,8 +184,8 @@ def render_card(
         base_model=text.inline(shown(card.base_model)),
         training_data=text.rows(_training_data(card)),
         training=text.rows(card.training),
-        loss_curve=_picture(folder, LOSS_CURVE),
-        attention_map=_picture(folder, ATTENTION_MAP),
+        loss_curve=picture(folder, LOSS_CURVE),
+        attention_map=picture(folder, ATTENTION_MAP),
         metrics=[_metric_row(metric) for metric in card.metrics],
         has_intervals=any(metric.low is not None for metric in card.metrics),
         signatures=_signatures(card),
@@ -179,6 +197,9 @@ def render_card(
         limits=card.limits.strip() or kind.limits,
         licence=_licence(card, ours),
         versions=_versions(card),
+        verb_of_commands=kind.verb,
+        credit=card.credit.strip(),
+        **image_values(card, config, _prompt(card) or kind.prompt, folder, companions),
     )
     return rendered.rstrip() + "\n"
 
@@ -186,11 +207,6 @@ def render_card(
 def _template(name: str) -> str:
     file = resources.files("hf_genmodels.model_cards").joinpath(TEMPLATES).joinpath(name)
     return file.read_text(encoding="utf-8")
-
-
-def _picture(folder: str | Path | None, name: str) -> str:
-    """Return the name of a picture, or nothing if it is not there."""
-    return name if folder is not None and (Path(folder) / name).is_file() else ""
 
 
 def _has_two_vocabularies(config: PreTrainedConfig) -> bool:
@@ -236,6 +252,8 @@ def _metric_row(metric: Metric) -> dict[str, str]:
     form = ".1f" if metric.type in PERCENTAGES else ".4g"
     has_interval = metric.low is not None and metric.high is not None
     return {
+        "real": f"{metric.real:{form}}" if metric.real is not None else "not measured",
+        "features": text.inline(metric.features) or "not said",
         "name": text.inline(metric_name(metric)),
         "value": f"{metric.value:{form}}",
         "interval": f"{metric.low:{form}} to {metric.high:{form}}" if has_interval else "",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from hf_genmodels.auto import FAMILIES, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -21,6 +23,12 @@ _SEQ2SEQ_LIMITS = (
     "numbers and negations suffer most. Other kinds of text, longer texts and other languages are "
     "beyond it. It repeats what the data say, prejudices included. Do not let it decide about people, and "
     "have a person who reads both sides check what it writes before it is used."
+)
+_GAN_LIMITS = (
+    "A small generator draws what its training images show and nothing else, at their size. Images may be "
+    "distorted, and rare or unusual things are drawn badly or not at all. It repeats what the data show, "
+    "one-sidedness included, and an image may come close to a training image. Do not pass its images off as "
+    "photographs or as the work of a person, and do not use them as evidence of anything."
 )
 # What a model does, by the Hub's name of the task; the Hub files all other text-to-text models under
 # text-generation.
@@ -57,6 +65,7 @@ class CardKind:
         prompt: Text in the usage example, where the card has none.
         describe: From the task, the source language and the target language to what a model is.
         facts: From the configuration to facts about its shape.
+        verb: What `genmodels generate` does with it.
     """
 
     template: str
@@ -66,10 +75,14 @@ class CardKind:
     prompt: str
     describe: Callable[[str, str, str], str]
     facts: Callable[[PreTrainedConfig], dict[str, Any]]
+    verb: str = "writes"
 
 
 def kind_of(config: PreTrainedConfig) -> CardKind:
     """Return the kind of a model."""
+    family = FAMILIES.get(config.model_type)
+    if family is not None and family.kind == "gan":
+        return GAN_OF_TEXTS if task_of(config).reads_texts else GAN
     return SEQ2SEQ if config.is_encoder_decoder else LANGUAGE_MODEL
 
 
@@ -99,6 +112,17 @@ def _seq2seq_facts(config: PreTrainedConfig) -> dict[str, Any]:
     return facts | {label: f"{size:,} tokens" for label, size in sizes.items()}
 
 
+def _gan_facts(config: Any) -> dict[str, Any]:
+    colors = {1: "grey", 3: "RGB", 4: "RGBA"}
+    counted = {"class": "classes", "attributes": "attributes"}.get(config.conditioning)
+    facts = {
+        "architecture": config.architecture,
+        "images": f"{config.image_size} x {config.image_size}, {colors[config.num_channels]}",
+        "noise": f"{config.latent_dim} numbers",
+    }
+    return facts | ({counted: config.num_labels} if counted else {})
+
+
 LANGUAGE_MODEL = CardKind(
     template="language_model.md.j2",
     task="text-generation",
@@ -116,4 +140,20 @@ SEQ2SEQ = CardKind(
     prompt="In the beginning",
     describe=_describe_seq2seq,
     facts=_seq2seq_facts,
+)
+GAN = CardKind(
+    template="gan.md.j2",
+    task="unconditional-image-generation",
+    tags=("gan", "image-generation"),
+    limits=_GAN_LIMITS,
+    prompt="",
+    describe=lambda *_: "A compact generative adversarial network that draws images",
+    facts=_gan_facts,
+    verb="draws",
+)
+GAN_OF_TEXTS = replace(
+    GAN,
+    task="text-to-image",
+    prompt="a red heart",
+    describe=lambda *_: "A compact generative adversarial network that draws images of texts",
 )

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from hf_genmodels.hub.card import CardData, Metric
 
-METRIC_NAMES = {"bleu": "BLEU", "chrf": "chrF", "rouge_l": "ROUGE-L"}
+METRIC_NAMES = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "fid": "FID",
+    "kid": "KID",
+    "inception_score": "Inception score",
+}
 
 
 def metadata_of(card: CardData, config: PreTrainedConfig) -> ModelCardData:
@@ -47,8 +54,9 @@ def metadata_of(card: CardData, config: PreTrainedConfig) -> ModelCardData:
 
 
 def metric_name(metric: Metric) -> str:
-    """Return a metric's name as people write it."""
-    return METRIC_NAMES.get(metric.type, metric.type.replace("_", " "))
+    """Return a metric's name as people write it, with the number of images that were drawn for it."""
+    name = METRIC_NAMES.get(metric.type, metric.type.replace("_", " "))
+    return name if metric.num_images is None else f"{name} of {metric.num_images:,} images"
 
 
 def shown(name: str | None) -> str:
@@ -63,6 +71,9 @@ def _eval_result(metric: Metric, task: str) -> EvalResult:
         "signature": metric.signature or None,
         "confidence_interval_95": None if metric.low is None else [metric.low, metric.high],
         "num_sentences": metric.num_sentences,
+        "num_images": metric.num_images,
+        "features": metric.features or None,
+        "real_images": metric.real,
     }
     known = {name: value for name, value in circumstances.items() if value is not None}
     return EvalResult(

@@ -104,7 +104,7 @@ def publish_folder(
             save_tokenizer(tokenizer, staging)
         if target_tokenizer is not None:
             save_tokenizer(target_tokenizer, staging / TARGET_TOKENIZER)
-        _write_card(model, folder, staging, card)
+        _write_card(model, folder, staging, card, companions or ())
         for file in _files_below(staging):
             file.chmod((staging / "config.json").stat().st_mode)
         _sync(*staging.rglob("*"), staging)
@@ -252,11 +252,17 @@ def _add_to_config(folder: Path, fields: Mapping[str, Any]) -> None:
     config_file.write_text(text, encoding="utf-8")
 
 
-def _write_card(model: PreTrainedModel, folder: Path, staging: Path, card: CardData | None) -> None:
+def _write_card(
+    model: PreTrainedModel,
+    folder: Path,
+    staging: Path,
+    card: CardData | None,
+    companions: Iterable[str],
+) -> None:
     if card is None and (folder / "README.md").is_file():
         return
     card = card or CardData(name=folder.resolve().name)
-    text = render_card(card, model.config, folder=folder)
+    text = render_card(card, model.config, folder=folder, companions=list(companions))
     (staging / "README.md").write_text(text, encoding="utf-8")
 
 

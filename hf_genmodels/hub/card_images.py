@@ -1,0 +1,86 @@
+"""What the card of a model that draws images shows besides the words that all cards have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_genmodels.auto import FAMILIES, task_of
+from hf_genmodels.hub import card_text as text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from hf_genmodels.hub.card import CardData
+
+# What they are called in the template -> their place in the folder.
+PICTURES = {
+    "grid": "report/grid.png",
+    "real": "report/real.png",
+    "progress": "report/progress.webp",
+    "curves": "report/curves.png",
+    "interpolation": "report/interpolation.png",
+    "truncation": "report/truncation.png",
+    "neighbours": "report/neighbours.png",
+}
+LISTED_LABELS = 60
+
+
+def image_values(
+    card: CardData,
+    config: PreTrainedConfig,
+    prompt: str,
+    folder: str | Path | None,
+    companions: Sequence[str],
+) -> dict[str, Any]:
+    """Return the values of the template; none for a model that draws no images.
+
+    Args:
+        card: What the card says.
+        config: The model's configuration.
+        prompt: What the usage example draws, if it is a text.
+        folder: Where the card will stand.
+        companions: Subfolders that hold models which belong to this one.
+    """
+    family = FAMILIES.get(config.model_type)
+    if family is None or family.kind != "gan":
+        return {}
+    conditioning = config.to_dict()["conditioning"]
+    labels = _labels(config) if conditioning in ("class", "attributes") else []
+    pictures = {name: picture(folder, place) for name, place in PICTURES.items()}
+    return {
+        "pictures": pictures,
+        "has_pictures": any(place for name, place in pictures.items() if name != "grid"),
+        "has_real": any(metric.real is not None for metric in card.metrics),
+        "has_features": any(metric.features for metric in card.metrics),
+        "pipeline": task_of(config).name,
+        "drawn": _drawn(conditioning, prompt if prompt and not labels else "", labels, card.prompt),
+        "labels": _listed(labels),
+        "is_attributes": conditioning == "attributes",
+        "has_discriminator": "discriminator" in companions,
+        "health": text.inline(card.health),
+    }
+
+
+def picture(folder: str | Path | None, name: str) -> str:
+    """Return the name of a picture, or nothing if it is not there."""
+    return name if folder is not None and (Path(folder) / name).is_file() else ""
+
+
+def _labels(config: Any) -> list[str]:
+    return [str(name) for _, name in sorted(config.id2label.items())]
+
+
+def _drawn(conditioning: str, prompt: str, labels: list[str], label: str) -> str:
+    """Return what the usage example draws, as Python."""
+    if conditioning == "none":
+        return ""
+    literal = f'"{text.string((label or labels[0]) if labels else prompt)}"'
+    return f"[{literal}]" if conditioning == "attributes" else literal
+
+
+def _listed(labels: list[str]) -> str:
+    names = [f"`{text.code(name)}`" for name in labels[:LISTED_LABELS]]
+    more = f" and {len(labels) - LISTED_LABELS} more" if len(labels) > LISTED_LABELS else ""
+    return ", ".join(names) + more
