@@ -16,14 +16,13 @@ Kind = Literal["none", "class", "attributes", "text"]
 
 # Names that columns usually have.
 _IMAGES = ("image", "img", "file_name", "filename", "image_path", "path")
-_LABELS = ("label",)
-_TEXTS = ("text", "caption")
-_FLAGS = {
+_USUAL: dict[Kind, tuple[str, ...]] = {"class": ("label",), "text": ("text", "caption")}
+_FLAGS: dict[Kind, str] = {
     "class": "--label_column",
     "attributes": "--attribute_columns",
     "text": "--text_column",
 }
-_WORDS = {"class": "classes", "attributes": "attributes", "text": "captions"}
+_WORDS: dict[Kind, str] = {"class": "classes", "attributes": "attributes", "text": "captions"}
 
 
 @dataclass(frozen=True)
@@ -67,30 +66,27 @@ def choose_columns(
         raise UserError(f"There are no rows in {where}.")
     names = list(dict.fromkeys(name for row in sample for name in row))
     image = _image_column(sample, names, where, config.image_column)
-    others = [name for name in names if name != image]
-    named = _named(others, sample, where, config)
-    kinds = [kind for kind, columns in named.items() if columns]
     if conditioning == "none":
         return ImageColumns(image, "none")
-    if conditioning is not None and kinds and kinds != [conditioning]:
-        raise UserError(
-            f"{_FLAGS[kinds[0]]} was given, but {_WORDS[conditioning]} are needed. "
-            f"Give {_FLAGS[conditioning]} instead, or another conditioning."
-        )
-    for kind, usual in (("class", _LABELS), ("text", _TEXTS)):
-        if not kinds and conditioning in (None, kind):
-            named[kind] = _usual(usual, others)
-            kinds = [kind] if named[kind] else []
-    if conditioning is not None and not kinds:
-        raise UserError(
-            f"{_WORDS[conditioning].capitalize()} are needed, but {where} has no such column. "
-            f"Name it with {_FLAGS[conditioning]}. {listing(names)}"
-        )
-    if not kinds:
+    others = [name for name in names if name != image]
+    if named := _named(others, sample, where, config):
+        kind, columns = named
+        if conditioning not in (None, kind):
+            raise UserError(
+                f"{_FLAGS[kind]} was given, but {_WORDS[conditioning]} are needed. "
+                f"Give {_FLAGS[conditioning]} instead, or another conditioning."
+            )
+        explicit = conditioning is not None or bool(config.label_column)
+        return ImageColumns(image, kind, columns, explicit)
+    for kind, usual in _USUAL.items():
+        if conditioning in (None, kind) and (found := _usual(usual, others)):
+            return ImageColumns(image, kind, found, explicit=conditioning is not None)
+    if conditioning is None:
         return ImageColumns(image, "none")
-    kind = kinds[0]
-    explicit = conditioning is not None or bool(config.label_column or config.attribute_columns)
-    return ImageColumns(image, kind, named[kind], explicit)  # type: ignore[arg-type]
+    raise UserError(
+        f"{_WORDS[conditioning].capitalize()} are needed, but {where} has no such column. "
+        f"Name it with {_FLAGS[conditioning]}. {listing(names)}"
+    )
 
 
 def listing(names: Sequence[str]) -> str:
@@ -105,15 +101,17 @@ def is_image_name(value: Any) -> bool:
 
 def _named(
     others: Sequence[str], sample: Sequence[Mapping[str, Any]], where: str, config: ImageDataConfig
-) -> dict[str, tuple[str, ...]]:
-    """Return the columns that the user named, by what they hold."""
-    label, text, more = config.label_column, config.text_column, config.extra_text_columns
-    texts = [*([text] if text else _usual(_TEXTS, others)), *more] if text or more else []
-    return {
-        "class": (_present(label, others, where),) if label else (),
-        "text": tuple(dict.fromkeys(_present(name, others, where) for name in texts)),
-        "attributes": _attribute_columns(config.attribute_columns, others, sample, where),
-    }
+) -> tuple[Kind, tuple[str, ...]] | None:
+    """Return the columns that the user named, and what they hold."""
+    if config.label_column:
+        return "class", (_present(config.label_column, others, where),)
+    if config.attribute_columns:
+        return "attributes", _attribute_columns(config.attribute_columns, others, sample, where)
+    if config.text_column or config.extra_text_columns:
+        first = (config.text_column,) if config.text_column else _usual(_USUAL["text"], others)
+        texts = (*first, *config.extra_text_columns)
+        return "text", tuple(dict.fromkeys(_present(name, others, where) for name in texts))
+    return None
 
 
 def _usual(usual: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
