@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_genmodels.metrics.precision_recall.manifolds import squared_distances
-
 COPY_QUANTILE = 0.01
+_CHUNK = 1 << 22  # numbers of training images, or of distances, held at once
 
 
 class Neighbours(NamedTuple):
@@ -41,33 +41,28 @@ class Copying(NamedTuple):
 def nearest_neighbours(
     features: npt.ArrayLike, references: npt.ArrayLike, count: int = 1
 ) -> Neighbours:
-    """Find the nearest training images. Memory does not grow with the product of the sizes.
+    """Find the nearest training images, which may be a file that is mapped into memory.
 
     Args:
         features: Features or pixels of generated images, (N, ...), made flat.
-        references: The same of training images, (M, ...).
+        references: The same of training images, (M, ...), read a few at a time.
         count: k.
 
     Raises:
         ValueError: If the shapes do not fit or there are fewer than k training images.
     """
-    rows, others = _flat(features), _flat(references)
-    if rows.shape[1] != others.shape[1]:
+    others = np.asanyarray(references)
+    rows = _flat(features)
+    if others.ndim < 2 or rows.shape[1] != math.prod(others.shape[1:]):
         raise ValueError(
-            f"Both sides need the same features, but have {rows.shape[1]} and {others.shape[1]}."
+            f"Both sides need the same features, not {np.shape(features)} and {others.shape}."
         )
     if not 1 <= count <= len(others):
         raise ValueError(f"count={count} must be between 1 and the {len(others)} training images.")
-    centre = others.mean(axis=0)  # smaller numbers, less cancellation
-    rows, others = rows - centre, others - centre
-    indices = np.concatenate(
-        [_smallest(block, count) for _, block in squared_distances(rows, others)]
-    )
-    # Distances of copies are exactly 0 when they are computed from differences.
-    distances = np.stack(
-        [np.linalg.norm(rows - others[column], axis=1) for column in indices.T], axis=1
-    )
-    return Neighbours(indices, distances)
+    indices = _search(rows, others, count)
+    # Differences, so that a copy is at distance 0 exactly.
+    distances = [np.linalg.norm(rows - _flat(others[column]), axis=1) for column in indices.T]
+    return Neighbours(indices, np.stack(distances, axis=1))
 
 
 def copying(features: npt.ArrayLike, held_out: npt.ArrayLike, references: npt.ArrayLike) -> Copying:
@@ -97,8 +92,22 @@ def _flat(features: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return rows.reshape(len(rows), -1)
 
 
-def _smallest(block: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of the smallest numbers of each row, in order."""
-    found = np.argpartition(block, count - 1, axis=1)[:, :count]
-    order = np.take_along_axis(block, found, axis=1).argsort(axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
+def _search(
+    rows: npt.NDArray[np.float64], others: npt.NDArray[np.generic], count: int
+) -> npt.NDArray[np.int64]:
+    """Return the places of the nearest others of each row, (N, k), the nearest first."""
+    centre = rows.mean(axis=0)  # smaller numbers, less cancellation
+    rows = rows - centre
+    found = np.empty((len(rows), 0), dtype=np.int64)
+    distances = np.empty((len(rows), 0))
+    at_once = max(1, _CHUNK // max(rows.shape))
+    for start in range(0, len(others), at_once):
+        part = _flat(others[start : start + at_once]) - centre
+        places = np.broadcast_to(start + np.arange(len(part)), (len(rows), len(part)))
+        # |row|^2 is left out: it is the same for all others of a row.
+        block = np.square(part).sum(axis=1) - 2 * rows @ part.T
+        distances, found = np.hstack([distances, block]), np.hstack([found, places])
+        order = distances.argsort(axis=1, kind="stable")[:, :count]
+        distances = np.take_along_axis(distances, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+    return found

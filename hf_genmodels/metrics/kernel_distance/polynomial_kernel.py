@@ -98,7 +98,8 @@ def _check(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base  # faster than a power
 
 
 def _within(x: np.ndarray) -> float:
