@@ -57,7 +57,7 @@ class ImageSource:
         for other in self.tables[1:]:
             if (other.kind, other.columns) != (first.kind, first.columns):
                 raise UserError(
-                    f"{first.where[0].upper()}{first.where[1:]} says {_said(first)} about its images, "
+                    f"{_capital(first.where)} says {_said(first)} about its images, "
                     f"but {other.where} says {_said(other)}. Give images with the same columns."
                 )
 
@@ -127,6 +127,11 @@ class ImageSource:
             return class_facts(values, self.where, names=names, known=known_names)
         if single and any(isinstance(value, (list, tuple)) for value in values):
             return list_facts(values, self.where, names=names, known=known_names)
+        if known_names not in (None, list(first.columns)):
+            raise UserError(
+                f"{_capital(self.where)} has the attributes {', '.join(first.columns)}, and the training "
+                f"images have {', '.join(known_names or ())}. Name them with --attribute_columns."
+            )
         return flag_facts(rows, first.columns, self.where)
 
     def _class_names(self, column: str) -> list[str] | None:
@@ -135,7 +140,7 @@ class ImageSource:
         for table, names in zip(self.tables, found, strict=True):
             if names != found[0]:
                 raise UserError(
-                    f"{self.tables[0].where} and {table.where} name the classes of {column!r} "
+                    f"{_capital(self.tables[0].where)} and {table.where} name the classes of {column!r} "
                     "differently. Give images with the same classes."
                 )
         return found[0]
@@ -194,10 +199,12 @@ def _split_folders(train: Sequence[str], validation: Sequence[str]) -> tuple[lis
     train, validation = list(train), list(validation)
     if len(train) != 1 or not (folder := Path(train[0]).expanduser()).is_dir():
         return train, validation
-    if not (folder / "train").is_dir():
+    inner = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."}
+    # Among other classes, `train` is one that goes on rails.
+    if "train" not in inner or inner - {"train", *_VALIDATION_FOLDERS}:
         return train, validation
-    found = [folder / name for name in _VALIDATION_FOLDERS if (folder / name).is_dir()]
-    return [str(folder / "train")], validation or [str(path) for path in found[:1]]
+    found = [str(folder / name) for name in _VALIDATION_FOLDERS if name in inner]
+    return [str(folder / "train")], validation or found[:1]
 
 
 def _source(
@@ -219,3 +226,7 @@ def _source(
 
 def _said(table: ImageTable) -> str:
     return ", ".join(table.columns) or "nothing"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

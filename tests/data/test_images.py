@@ -113,6 +113,8 @@ def test_folders_train_and_test_are_taken_for_what_they_are_called(folder, load)
     assert first_pixels(data.train) == [1, 2]
     assert first_pixels(data.validation) == [3]
     assert data.validation.labels.tolist() == [1]
+    fill(folder, {"bus/4.png": png(4)})
+    assert load(folder).label_names == ["bus", "test", "train"]
 
 
 def test_image_files_may_be_named_by_a_pattern(folder, load):
@@ -187,6 +189,16 @@ def test_columns_of_yes_and_no_are_attributes(values, folder, load):
     assert data.train.labels.tolist() == [[0, 1], [0, 0]]
     assert data.train.labels.dtype == np.uint8
     assert load(name, attribute_columns=["*"]).label_names == ["Young", "Smiling"]
+
+
+def test_validation_must_have_the_attributes_of_training(folder, load):
+    train, test = [{"image": "0.png", "a": 1, "b": 0}], [{"image": "1.png", "a": 1}]
+    fill(folder, {**shades(2), "train.jsonl": lines(train), "test.jsonl": lines(test)})
+    files = {"validation_file": [str(folder / "test.jsonl")], "attribute_columns": ["*"]}
+    with pytest.raises(UserError, match="has the attributes a, and the training images have a, b"):
+        load(folder / "train.jsonl", **files)
+    fill(folder, {"test.jsonl": lines([{"image": "1.png", "a": 1, "b": 1}])})
+    assert load(folder / "train.jsonl", **files).validation.labels.tolist() == [[1, 1]]
 
 
 def test_a_missing_attribute_is_no_attribute(folder, load):
