@@ -109,7 +109,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
             with run.clock.paused():
                 data_state = batches.stream_state
                 save_checkpoint(run, *parts, identity=identity, data_state=data_state)
-    finish(run, config, family="lm", example="Once upon a time")
+    finish(run, config, family="lm", example=["Once upon a time"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -127,7 +127,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
             if validate(run, config, model, bare_model, tokenizers, data, what=what):
                 card = card_of(run, config, bare_model, data)
                 publish(run, config, bare_model, card, tokenizers.source, tokenizers.separate)
-    finish(run, config, family="seq2seq", example=example_of(tokenizers, data))
+    finish(run, config, family="seq2seq", example=[example_of(tokenizers, data)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

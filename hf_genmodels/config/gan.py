@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_genmodels.config.images import ImageDataConfig
+from hf_genmodels.config.judge import STEPS
 from hf_genmodels.config.optim import ScheduleConfig
 from hf_genmodels.config.parser import options_of
 from hf_genmodels.config.run import ExampleBatchConfig, at_least, check_choice
@@ -25,6 +26,7 @@ NOT_OPTIONS = (
 GANOptions: Any = options_of(
     GenGANConfig, "GANOptions", without=NOT_OPTIONS, optional=("conditioning",)
 )
+EMA_HALF_LIFE = 10_000  # images
 ADVERSARIAL_LOSSES = ("relativistic", "non_saturating", "least_squares", "hinge", "wasserstein")
 GRADIENT_PENALTIES = ("zero_centered", "interpolated", "divergence", "none")
 AUGMENTATIONS = ("color", "translation", "cutout")
@@ -159,17 +161,17 @@ class GANOptimConfig:
 
 
 @dataclass
-class JudgeConfig:
+class GANJudgeConfig:
     """Who measures the generated images while training, and how many of them."""
 
     features: str = "auto"
     """auto (a small judge is trained on the real images first), none, the folder of a judge that
-    `genmodels train judge` made, or any vision model of transformers (folder or hub id)."""
+    `genmodels train judge` made, any vision model of transformers, or a file of Inception's weights."""
 
     num_samples: int = 2000
     """Images that are drawn for each measurement."""
 
-    max_steps: int = 1000
+    max_steps: int = STEPS
     """Training steps of an automatic judge."""
 
     def __post_init__(self) -> None:
@@ -241,7 +243,7 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The learning rate over the run."""
 
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    judge: GANJudgeConfig = field(default_factory=GANJudgeConfig)
     """Who measures the images."""
 
     grid: GridConfig = field(default_factory=GridConfig)
@@ -255,6 +257,8 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
         """
         ExampleBatchConfig.__post_init__(self)
         ImageDataConfig.__post_init__(self)
+        if self.ema_decay is None:
+            self.ema_decay = 0.5 ** (self.global_batch_size / EMA_HALF_LIFE)
         if self.mixed_precision == "fp16":
             raise UserError(
                 "--mixed_precision fp16 has no room for the penalties on gradients, which are squared. "

@@ -129,7 +129,7 @@ def model_config_of(config_class: type[C], options: Any, section: str, **fields:
         config_class: Configuration class of the model.
         options: Instance of what `options_of` made of it.
         section: Name of the section of options, for messages.
-        **fields: Fields that are not the user's to set.
+        **fields: Fields that are not the user's to set, or that win over the options.
 
     Raises:
         UserError: If the values do not fit together.
@@ -137,7 +137,7 @@ def model_config_of(config_class: type[C], options: Any, section: str, **fields:
     # Not dataclasses.asdict: its copies of a dataclass that was made at run time lack checks.
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     try:
-        return config_class(**given, **fields)
+        return config_class(**{**given, **fields})
     except Exception as error:
         cause = str(error.__cause__ or error)
         raise UserError(f"The section `{section}` cannot work: {cause}") from None

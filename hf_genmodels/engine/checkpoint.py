@@ -139,6 +139,7 @@ def load_checkpoint(
     set_model_state_dict(model, weights, options=FULL)
     moments = _join_optimizer(load_file(folder / "optimizer.safetensors"), state["optimizer"])
     set_optimizer_state_dict(model, optimizer, moments, options=FULL)
+    _lay_out_as_parameters(optimizer)
     schedule.load_state_dict(state["schedule"])
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
@@ -318,6 +319,15 @@ def _join_optimizer(tensors: dict[str, torch.Tensor], values: dict[str, Any]) ->
         parameter, entry = key.rsplit("|", 1)
         state.setdefault(parameter, {})[entry] = tensor
     return {"state": state, "param_groups": values["param_groups"]}
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give moments the strides of their parameters: fused kernels go through both in memory order."""
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            same_shape = torch.is_tensor(value) and value.shape == parameter.shape
+            if same_shape and value.stride() != parameter.stride():
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _publish(staging: Path, folder: Path) -> str | None:

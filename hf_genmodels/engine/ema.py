@@ -80,7 +80,7 @@ class EMA:
 
         The averages of sharded weights are gathered, so that all processes must call it.
         """
-        state = {_PREFIX + name: _whole(tensor) for name, tensor in self._shadow.items()}
+        state = {_PREFIX + name: _whole(t).contiguous() for name, t in self._shadow.items()}
         return {**state, _COUNT: torch.tensor(self.num_updates)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -27,11 +29,13 @@ logger = logging.getLogger("hf_genmodels")
 
 def publish(
     run: Run,
-    config: FineTuningConfig,
+    config: RunConfig,
     bare_model: PreTrainedModel,
     card: CardData,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     target_tokenizer: PreTrainedTokenizerFast | None = None,
+    companions: Mapping[str, PreTrainedModel] | None = None,
+    plot: Callable[[Path, Path], object] = plot_training,
 ) -> None:
     """Write the published folder with the weights as they are now; all ranks call it.
 
@@ -40,18 +44,20 @@ def publish(
         config: Its options.
         bare_model: The model without the wrappers of distributed training.
         card: What the model card says.
-        tokenizer: Tokenizer of what the model reads.
+        tokenizer: Tokenizer of what the model reads, if it reads.
         target_tokenizer: Tokenizer of what it writes, if that is another one.
+        companions: Models that are published in subfolders of these names.
+        plot: Draws the curves of `metrics.jsonl` into the folder of the report.
     """
     state_dict = run.accelerator.get_state_dict(bare_model)
     if not run.is_main:
         return
     for name in bare_model.all_tied_weights_keys:  # gathered from a sharded model, it is a copy
         state_dict.pop(name, None)
-    with warn_if_failing("No loss curve was drawn", (UserError, OSError)):
-        plot_training(run.output_dir / "metrics.jsonl", run.report_dir)
+    with warn_if_failing("No curves were drawn", (UserError, OSError)):
+        plot(run.output_dir / "metrics.jsonl", run.report_dir)
     with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):
-        if config.lora.r:
+        if isinstance(config, FineTuningConfig) and config.lora.r:
             bare_model.save_pretrained(run.output_dir / "adapter")
             bare_model, state_dict = merged(bare_model), None
         publish_folder(
@@ -61,6 +67,7 @@ def publish(
             card,
             state_dict=state_dict,
             target_tokenizer=target_tokenizer,
+            companions=companions,
         )
 
 
@@ -88,14 +95,22 @@ def training_facts(
     }
 
 
-def finish(run: Run, config: RunConfig, *, family: str, example: str) -> None:
+def finish(
+    run: Run,
+    config: RunConfig,
+    *,
+    family: str,
+    example: Sequence[str],
+    picture: str = "loss_curve.png",
+) -> None:
     """Verify the published folder, upload it if asked to, and say what to do next.
 
     Args:
         run: The run.
         config: Its options.
         family: What follows `genmodels train`.
-        example: A text to try the model with.
+        example: Arguments of `genmodels generate` to try the model with.
+        picture: What to look at in the report.
     """
     state = run.state
     if not run.is_main:
@@ -120,18 +135,19 @@ def finish(run: Run, config: RunConfig, *, family: str, example: str) -> None:
     if run.stop_reason:
         logger.info("ended after step %d: %s", state.step, run.stop_reason)
     logger.info(
-        "%d steps, %s tokens, %s. %sThe model is in %s, its loss curve in %s. Try it:\n"
+        "%d steps, %s %s, %s. %sThe model is in %s; look at %s. Try it:\n"
         "  genmodels generate %s %s",
         state.step,
-        format_count(state.tokens),
+        format_count(state.tokens if config.unit == "tokens" else state.examples),
+        config.unit,
         format_duration(state.seconds),
         f"Best validation {config.best_metric} {state.best_value:.4f} at step {state.best_step}. "
         if state.best_value is not None
         else "",
         run.output_dir,
-        run.report_dir / "loss_curve.png",
+        run.report_dir / picture,
         run.output_dir,
-        shlex.quote(example),
+        shlex.join(example),
     )
     if config.push_to_hub:
         _push(run, config)

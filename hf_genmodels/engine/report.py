@@ -44,7 +44,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             if number == len(lines):
                 break
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
-        records[record["step"], "eval_loss" in record] = record
+        is_validation = any(name.startswith("eval_") for name in record)
+        records[record["step"], is_validation] = record
     return [records[key] for key in sorted(records)]
 
 

@@ -73,7 +73,7 @@ class GenGANConfig(PreTrainedConfig):
     num_channels: int = 1
     latent_dim: int = 64
     conditioning: str = "none"
-    generator_conditioning: str = "concat"
+    generator_conditioning: str = "norm"
     discriminator_conditioning: str = "projection"
     generator_width: int = 32
     discriminator_width: int = 32

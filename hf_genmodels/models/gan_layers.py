@@ -17,13 +17,17 @@ LEAK = 0.2
 
 
 class ZeroLinear(nn.Linear):
-    """A linear layer that starts at zero."""
+    """A linear layer that starts at zero, so that what it adds starts as nothing."""
+
+
+class ModulationLinear(nn.Linear):
+    """From a condition to scales and shifts, small at the start."""
 
 
 class ConditionalNorm(nn.Module):
     """A norm whose scale and shift depend on a condition (Dumoulin et al. 2017, arXiv:1610.07629).
 
-    It starts as the plain norm. With `nn.Identity` it is a modulation without a norm.
+    It starts near the plain norm. With `nn.Identity` it is a modulation without a norm.
 
     Args:
         norm: A norm without weights.
@@ -34,7 +38,7 @@ class ConditionalNorm(nn.Module):
     def __init__(self, norm: nn.Module, num_features: int, condition_dim: int):
         super().__init__()
         self.norm = norm
-        self.modulation = ZeroLinear(condition_dim, 2 * num_features)
+        self.modulation = ModulationLinear(condition_dim, 2 * num_features)
 
     def forward(self, states: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Normalise states (B, F, ...) and modulate them by a condition (B, C)."""
@@ -128,10 +132,6 @@ def linear(config: GenGANConfig, in_features: int, out_features: int) -> nn.Line
     return (SpectralLinear if config.spectral_norm else nn.Linear)(in_features, out_features)
 
 
-class ResidualConv2d(nn.Conv2d):
-    """The last convolution of a residual branch, which starts at zero (Zhang et al. 2019, Fixup)."""
-
-
 def init_gan_weights(config: GenGANConfig, module: nn.Module) -> None:
     """Initialise one layer.
 
@@ -147,8 +147,10 @@ def init_gan_weights(config: GenGANConfig, module: nn.Module) -> None:
         init.normal_(module.weight, mean=0.0, std=std)
         if module.bias is not None:
             init.zeros_(module.bias)
-    if isinstance(module, (ZeroLinear, ResidualConv2d)):
+    if isinstance(module, ZeroLinear):
         init.zeros_(module.weight)
+    if isinstance(module, ModulationLinear):
+        init.normal_(module.weight, std=0.3 / math.sqrt(module.in_features))
     if isinstance(module, (SpectralConv2d, SpectralLinear)):
         init.normal_(module.left_vector)
     if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.affine:
@@ -171,8 +173,8 @@ def _fan_in(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> int:
 __all__ = [
     "LEAK",
     "ConditionalNorm",
+    "ModulationLinear",
     "PlainNorm",
-    "ResidualConv2d",
     "SpectralConv2d",
     "SpectralLinear",
     "ZeroLinear",
