@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -280,8 +281,8 @@ def register_when_imported() -> None:
     """Register with the Auto classes as soon as transformers' auto modules are imported.
 
     A model file imports transformers modules that import the auto modules, so at the moment these
-    are ready our own file may be half-way through. Registration therefore waits until every module
-    of `_model_modules` that was begun is finished.
+    are ready our own file may be half-way through, or one that it imports. Registration therefore
+    waits until every file of `hf_genmodels/models` that was begun is finished.
     """
     finished: set[str] = set()
 
@@ -291,11 +292,10 @@ def register_when_imported() -> None:
             register_configs()
         if MODEL_AUTO in finished and _all_finished(_model_modules(), finished):
             register_all()
-        if PIPELINES in finished and _all_finished(_pipeline_modules(), finished):
+        if PIPELINES in finished and _all_finished([MODEL_AUTO, *_model_modules()], finished):
             register_pipelines()
 
-    ours = (*_config_modules(), *_model_modules(), *_pipeline_modules())
-    for name in dict.fromkeys((*ours, CONFIG_AUTO, MODEL_AUTO, PIPELINES)):
+    for name in (*_model_modules(), CONFIG_AUTO, MODEL_AUTO, PIPELINES):
         wrapt.register_post_import_hook(after_import, name)
 
 
@@ -307,13 +307,8 @@ def _config_modules() -> list[str]:
     return [f"{MODELS}.{family.config.split('.')[0]}" for family in FAMILIES.values()]
 
 
+@cache
 def _model_modules() -> list[str]:
-    references = [r for family in FAMILIES.values() for r in family.models.values()]
-    ours = {f"{MODELS}.{reference.split('.')[0]}" for reference in references}
-    return ["transformers.modeling_layers", *_config_modules(), *sorted(ours)]
-
-
-def _pipeline_modules() -> list[str]:
-    references = [r for family in FAMILIES.values() for r in family.pipelines]
-    ours = {f"{MODELS}.{reference.split('.')[0]}" for reference in references}
-    return [MODEL_AUTO, *_model_modules(), *sorted(ours)]
+    files = (Path(__file__).parent / "models").glob("*.py")
+    ours = {f"{MODELS}.{file.stem}" for file in files if file.stem != "__init__"}
+    return ["transformers.modeling_layers", *sorted(ours)]

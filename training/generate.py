@@ -1,9 +1,12 @@
-"""Generate texts with a trained model: continue prompts, or translate, summarise and answer sources.
+"""Generate with a trained model: continue prompts, translate, summarise and answer sources, draw images.
 
 genmodels generate my-model "It was a dark" --num_return_sequences 3 --top_k 50 --temperature 0.8
 genmodels generate my-model --file prompts.txt --output texts.jsonl
 genmodels generate my-translator "Good morning." --num_beams 5 --attention map.png
 genmodels generate my-translator --file english.txt --output spanish.txt
+genmodels generate my-gan --label sneaker --num_images 64 --grid sneakers.png --seed 1 --truncation 0.8
+genmodels generate my-gan --interpolate sneaker bag --grid between.gif
+genmodels generate my-text-gan "a red heart" "a cat" --output drawings
 """
 
 from __future__ import annotations
@@ -11,25 +14,27 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
+from hf_genmodels.auto import Kind
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.generate import GenerateOptions
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card_text import printable
-from hf_genmodels.hub.loading import is_seq2seq
+from hf_genmodels.hub.loading import model_kind
 from hf_genmodels.inference.language_texts import Text, generate
 
 __all__ = ["GenerateOptions", "generate", "main"]
 
 DESCRIPTION = """\
-Generate texts with a trained model of either family. A language model continues prompts and draws at random;
+Generate with a trained model of any family. A language model continues prompts and draws at random;
 --greedy and --num_beams turn that off. A sequence-to-sequence model makes one text of another (translates,
 continues, summarises, answers) and searches the best one, as its generation_config.json says or by --num_beams;
---temperature, --top_k, --top_p or --min_p let it draw. What a flag is for, if not for both, stands before it."""
+--temperature, --top_k, --top_p or --min_p let it draw. A GAN draws images of labels or texts into --grid FILE.png
+or into PNG files in the folder --output. What a flag is for, if not for all models, stands before it."""
 
 
 def continue_prompts(options: GenerateOptions, output: Path | None) -> None:
@@ -60,6 +65,21 @@ def rewrite_sources(options: GenerateOptions, output: Path | None) -> None:
         print(_shown("\n".join(lines)), flush=True)
     if options.attention is not None:
         print(f"drew {options.attention}")
+
+
+def draw_images(options: GenerateOptions, output: Path | None) -> None:
+    """Write the images that a generator draws."""
+    from hf_genmodels.inference.images import draw
+
+    for line in draw(options, output):
+        print(_shown(line), flush=True)
+
+
+RUNS: dict[Kind, Callable[[GenerateOptions, Path | None], None]] = {
+    "language model": continue_prompts,
+    "seq2seq": rewrite_sources,
+    "gan": draw_images,
+}
 
 
 def _write_text(text: Text, file: TextIO) -> None:
@@ -102,15 +122,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=DESCRIPTION,
         positionals={
             "model": "Folder or hub id of the model.",
-            "prompts": "Texts to continue or to read; for a language model, none or an empty one "
-            "starts a new text.",
+            "prompts": "Texts to continue, to read or to draw, or labels to draw; for a language model, "
+            "none or an empty one starts a new text.",
         },
     )
     output = Path(options.output).expanduser() if options.output else None
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
-    run = rewrite_sources if is_seq2seq(options.model) else continue_prompts
-    run(options, output)
+    kind = model_kind(options.model)
+    if kind not in RUNS:
+        raise UserError(f"'{options.model}' is a {kind}: it generates nothing.")
+    RUNS[kind](options, output)
 
 
 if __name__ == "__main__":

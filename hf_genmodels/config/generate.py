@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_genmodels.errors import UserError
@@ -24,6 +25,33 @@ OF_SEQ2SEQ = {
     "attention": "",
     "show_draft": "",
 }
+OF_GANS = {
+    "label": "",
+    "num_images": "It writes texts.",
+    "truncation": "How freely it draws is --temperature and --top_p.",
+    "grid": "Texts are printed, or written with --output.",
+    "interpolate": "",
+    "frames": "",
+}
+_NO_TOKENS = "What it draws is varied with --truncation and --seed."
+# Flags of all models that write texts -> what to do instead with one that draws images.
+OF_TEXTS = {
+    "num_return_sequences": "The number of images is --num_images.",
+    "n_best": "The number of images is --num_images.",
+    "source_column": "Its --file is a text file with a prompt on each line.",
+    "source_lang": "",
+    "max_new_tokens": "",
+    **dict.fromkeys((*SAMPLING, "greedy"), _NO_TOKENS),
+    "length_penalty": "",
+    "overlong": "",
+    "attention": "",
+    "show_draft": "",
+    "int8": "",
+}
+OF_CLASSES = {"label": "It draws from texts: write them behind the folder."}
+OF_PROMPTS = {"file": "It reads no texts: name what to draw with --label."}
+GRIDS = (".png",)
+ANIMATIONS = (".gif", ".webp")
 Overlong = Literal["truncate", "error"]
 
 
@@ -35,20 +63,42 @@ class GenerateOptions:
     """Folder or hub id of the model."""
 
     prompts: list[str] = field(default_factory=list)
-    """Texts to continue or to read. A language model starts a new text from none or an empty one."""
+    """Texts to continue, to read or to draw. A language model starts a new text from none or an empty
+    one. For a model that draws classes these are labels."""
 
     file: str | None = None
     """Text file with a prompt or a source on each line; sources also in a jsonl, csv or parquet table."""
 
     output: str | None = None
     """File to write instead of printing: JSON lines; for a sequence-to-sequence model also .txt, line i
-    being the result of source i. Its work on a file goes on where it stopped when it is run again."""
+    being the result of source i. Its work on a file goes on where it stopped when it is run again. For
+    a model that draws, a new folder of numbered PNG files."""
 
     source_column: str | None = None
     """Sequence to sequence: column of the sources in a table; by default `source`, or the only text."""
 
     source_lang: str | None = None
     """Sequence to sequence: language of the sources in a column `translation` of {language: text}."""
+
+    label: list[str] = field(default_factory=list)
+    """Images: classes to draw, by name or number; by default all. Attributes that an image shall have
+    together stand between commas."""
+
+    num_images: int = 8
+    """Images: how many for each label or prompt."""
+
+    truncation: float = 1.0
+    """Images: factor of the noise, above 0 and at most 1; smaller is more typical and less varied."""
+
+    grid: str | None = None
+    """Images: PNG file for a picture of all of them; rows are labels or prompts."""
+
+    interpolate: list[str] = field(default_factory=list)
+    """Images: two labels or prompts, or with --label, a prompt or a model without labels two seeds. The
+    way from one to the other is written to --grid: a .png, rows being noise, or a .gif or .webp."""
+
+    frames: int = 8
+    """Images: pictures on the way of --interpolate, both ends included."""
 
     num_return_sequences: int = 1
     """Language models: texts for each prompt."""
@@ -108,7 +158,7 @@ class GenerateOptions:
         Raises:
             UserError: If a value cannot work, or options contradict each other.
         """
-        for name in ("num_return_sequences", "n_best", "max_new_tokens", "num_beams"):
+        for name in ("num_return_sequences", "n_best", "max_new_tokens", "num_beams", "num_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}. It must be at least 1.")
@@ -119,13 +169,39 @@ class GenerateOptions:
             if value is not None and value <= 0:
                 hint = " For the likeliest tokens use --greedy." if name == "temperature" else ""
                 raise UserError(f"--{name} is {value}. It must be positive.{hint}")
-        for name in ("top_p", "min_p"):
+        for name in ("top_p", "min_p", "truncation"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise UserError(f"--{name} is {value}. It must lie in (0, 1].")
         self._check_search()
+        self._check_interpolation()
         if self.file is not None and self.prompts:
             raise UserError("Prompts come either from the command line or from --file, not both.")
+
+    def _check_interpolation(self) -> None:
+        """Check where pictures go, and what lies between two of them."""
+        if self.interpolate and len(self.interpolate) != 2:
+            raise UserError(
+                f"--interpolate goes from one label, prompt or seed to another, and "
+                f"{len(self.interpolate)} were given: {self.interpolate}."
+            )
+        if self.frames < 2:
+            raise UserError(f"--frames is {self.frames}. It must be at least 2, both ends.")
+        if self.frames != type(self).frames and not self.interpolate:
+            raise UserError("--frames counts the pictures of --interpolate, which was not given.")
+        if self.interpolate and (self.grid is None or self.output is not None):
+            raise UserError(
+                "--interpolate writes to --grid FILE.png, .gif or .webp, and nothing else."
+            )
+        if self.grid is None:
+            return
+        suffix = PurePath(self.grid).suffix.lower()
+        allowed = (*GRIDS, *ANIMATIONS) if self.interpolate else GRIDS
+        if suffix not in allowed:
+            raise UserError(
+                f"--grid {self.grid}: its extension {suffix!r} is not known. Choose from: "
+                f"{', '.join(allowed)}."
+            )
 
     def _check_search(self) -> None:
         """Check the options that turn drawing off."""

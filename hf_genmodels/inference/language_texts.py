@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.config.commands import refuse_options
-from hf_genmodels.config.generate import OF_SEQ2SEQ, GenerateOptions
+from hf_genmodels.config.generate import OF_GANS, OF_SEQ2SEQ, GenerateOptions
 from hf_genmodels.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def generate(options: GenerateOptions) -> Iterator[Text]:
     Raises:
         UserError: If the model or the file cannot be read, or a prompt is too long.
     """
-    refuse_options(options, OF_SEQ2SEQ, "a language model")
-    prompts = _prompts(options)
+    refuse_options(options, OF_SEQ2SEQ | OF_GANS, "a language model")
+    prompts = prompts_of(options)
     model, tokenizer = load(options)
     encoded = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]
     if options.seed is not None:
@@ -124,7 +124,12 @@ def _pad_token_id(tokenizer: PreTrainedTokenizerFast) -> int | None:
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
-def _prompts(options: GenerateOptions) -> list[str]:
+def prompts_of(options: GenerateOptions) -> list[str]:
+    """Return the prompts of the command line or of a file; an empty one if there are none.
+
+    Raises:
+        UserError: If the file cannot be read or holds none.
+    """
     if options.file is None:
         return options.prompts or [""]
     path = Path(options.file).expanduser()

@@ -185,10 +185,22 @@ class GenGANGenerator(GenGANPreTrainedModel):
             ValueError: If the condition is not what the model was made for.
         """
         vector, words = self.condition(class_labels, input_ids, attention_mask)
+        return GenGANGeneratorOutput(images=self.draw(latents, vector, words))
+
+    def draw(
+        self, latents: torch.Tensor, vector: torch.Tensor | None, words: Words | None
+    ) -> torch.Tensor:
+        """Draw images (B, channels, S, S) for conditions that are encoded already, or mixed.
+
+        Args:
+            latents: Standard normal numbers, (B, latent_dim).
+            vector: Encoded conditions, (B, C), of a model that has some.
+            words: Encoded words of texts, of a model that reads them.
+        """
         if vector is not None:
             latents = torch.cat((latents, vector.to(latents.dtype)), dim=1)
         # fp32 also under autocast: bf16 has too few steps near white and black.
-        return GenGANGeneratorOutput(images=torch.tanh(self.network(latents, words).float()))
+        return torch.tanh(self.network(latents, words).float())
 
     @torch.no_grad()
     def sample(

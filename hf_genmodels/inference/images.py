@@ -1,0 +1,297 @@
+"""Draw images with a GAN: a grid, a folder of files, or the way from one image to another."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hf_genmodels.auto import resolve, task_of
+from hf_genmodels.config.commands import refuse_options
+from hf_genmodels.config.generate import (
+    ANIMATIONS,
+    OF_CLASSES,
+    OF_PROMPTS,
+    OF_TEXTS,
+    GenerateOptions,
+)
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.loading import load_model, load_tokenizer_if_any, place_model
+from hf_genmodels.image_grid import draw_animation, draw_grid, grid_image
+from hf_genmodels.inference.interpolation import draw_way
+from hf_genmodels.inference.language_texts import prompts_of
+
+LARGEST_GRID = 10_000  # images
+LONGEST_NAME = 40  # characters of a label in the name of a file
+AT_ONCE = 64  # images of one label that are drawn before they are written
+LARGEST_RANDOM_SEED = 2**31
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to draw.
+
+    Attributes:
+        name: What stands beside its images.
+        given: What the pipeline is given.
+    """
+
+    name: str
+    given: Any
+
+
+class Drawing:
+    """What `genmodels generate` does with a GAN, checked and loaded.
+
+    Args:
+        options: The model, what to draw and how.
+
+    Raises:
+        UserError: If something cannot be read, or options contradict each other or do not fit.
+    """
+
+    def __init__(self, options: GenerateOptions):
+        refuse_options(options, OF_TEXTS, "a model that draws images")
+        model: Any = load_model(options.model)
+        self.config = model.config
+        self.options = options
+        of_others = OF_CLASSES if self.config.conditioning == "text" else OF_PROMPTS
+        refuse_options(options, of_others, "a model that draws images")
+        model = place_model(model, options.device)
+        pipeline_class: Any = resolve(task_of(self.config).pipeline)
+        self.pipe = pipeline_class(
+            model=model, tokenizer=load_tokenizer_if_any(options.model), device=str(model.device)
+        )
+        self.seed = secrets.randbelow(LARGEST_RANDOM_SEED) if options.seed is None else options.seed
+
+    def subjects(self) -> list[Subject]:
+        """Return what was asked for; all labels if nothing was.
+
+        Raises:
+            UserError: If one of them cannot be drawn.
+        """
+        options, kind = self.options, self.config.conditioning
+        if kind == "text":
+            texts = prompts_of(options)
+            if texts == [""]:
+                raise UserError(
+                    f"'{options.model}' draws texts: write one behind the folder, or give --file FILE."
+                )
+            return [self.subject(text) for text in texts]
+        names = [*options.label, *options.prompts]
+        if kind == "none":
+            if names:
+                raise UserError(
+                    f"'{options.model}' draws without labels, and {names[0]!r} was given. Leave it out."
+                )
+            return [Subject("", None)]
+        known = [str(name) for _, name in sorted(self.config.id2label.items())]
+        return [self.subject(name) for name in names or known]
+
+    def subject(self, name: str) -> Subject:
+        """Return what a word on the command line means.
+
+        Raises:
+            UserError: If it cannot be drawn.
+        """
+        given: Any = name
+        known = set(self.config.id2label.values())
+        if self.config.conditioning == "attributes" and name not in known:
+            parts = [part.strip() for part in name.split(",")]
+            given = [_number_or_name(part, known) for part in parts if part]
+        elif self.config.conditioning == "class":
+            given = _number_or_name(name, known)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self.pipe.preprocess([given])
+            except ValueError as error:
+                raise UserError(f"{name!r} cannot be drawn. {error}") from error
+        return Subject(name, given)
+
+    def images(self, subject: Subject) -> Iterator[tuple[int, Any]]:
+        """Yield the seed and the picture of each image.
+
+        Raises:
+            UserError: If the seed cannot be used.
+        """
+        count = self.options.num_images
+        for start in range(0, count, AT_ONCE):
+            first = self.seed + start
+            try:
+                drawn = self.pipe(
+                    subject.given,
+                    num_images=min(AT_ONCE, count - start),
+                    seed=first,
+                    truncation=self.options.truncation,
+                )
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            yield from enumerate(drawn, start=first)
+
+
+def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
+    """Draw images and write them.
+
+    Args:
+        options: The model, what to draw and how.
+        output: Folder for numbered files, if they are wanted.
+
+    Yields:
+        What was done, in words.
+
+    Raises:
+        UserError: See `Drawing`; or if there is nowhere to write.
+    """
+    grid = None if options.grid is None else Path(options.grid).expanduser()
+    if grid is None and output is None:
+        raise UserError("Say where the images shall go: --grid FILE.png or --output FOLDER.")
+    if grid is not None and not grid.absolute().parent.is_dir():
+        raise UserError(f"--grid {grid}: there is no folder {grid.parent}.")
+    if output is not None:
+        _check_folder(output)
+    drawing = Drawing(options)
+    if grid is not None and options.interpolate:
+        yield _interpolate(drawing, grid)
+    else:
+        yield from _draw_subjects(drawing, grid, output)
+    if options.seed is None:
+        yield f"drawn with --seed {drawing.seed}"
+
+
+def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> Iterator[str]:
+    """Write the images of all subjects into a picture, a folder or both."""
+    subjects = drawing.subjects()
+    total = len(subjects) * drawing.options.num_images
+    if grid is not None and total > LARGEST_GRID:
+        raise UserError(
+            f"--grid would hold {total:,} images, more than {LARGEST_GRID:,}. Write files with "
+            "--output FOLDER, or lower --num_images."
+        )
+    staging = None
+    if output is not None:
+        staging = output.with_name(f".{output.name}.partial")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+    pixels: list[np.ndarray] = []
+    number = 0
+    try:
+        with tqdm(total=total, unit=" images", disable=None) as progress:
+            for subject in subjects:
+                for seed, picture in drawing.images(subject):
+                    number += 1
+                    if staging is not None:
+                        picture.save(staging / file_name(number, subject.name, seed))
+                    if grid is not None:
+                        pixels.append(_bytes_of(picture))
+                    progress.update()
+    except BaseException:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    if staging is not None and output is not None:
+        if output.is_dir():
+            output.rmdir()
+        staging.rename(output)
+        yield f"wrote {total:,} images to {output}"
+    if grid is not None:
+        one = len(subjects) == 1
+        columns = math.ceil(math.sqrt(total)) if one else drawing.options.num_images
+        labels = [] if one else [subject.name for subject in subjects]
+        draw_grid(grid, np.stack(pixels), columns, labels)
+        yield f"drew {total:,} images into {grid}"
+
+
+def _interpolate(drawing: Drawing, path: Path) -> str:
+    """Write the way between two labels, prompts or seeds."""
+    options = drawing.options
+    is_between_seeds = bool(options.label or options.prompts or options.file)
+    is_between_seeds |= drawing.config.conditioning == "none"
+    if is_between_seeds:
+        seeds = [_seed(word) for word in options.interpolate]
+        subjects = drawing.subjects()
+        ends = [(subject, subject) for subject in subjects]
+        noise = [(seeds[0], seeds[1])] * len(subjects)
+        labels = [subject.name for subject in subjects] if len(subjects) > 1 else []
+    else:
+        first, second = (drawing.subject(word) for word in options.interpolate)
+        noise = [(drawing.seed + i, drawing.seed + i) for i in range(options.num_images)]
+        ends, labels = [(first, second)] * len(noise), []
+    frames = draw_way(
+        drawing.pipe,
+        [(one.given, other.given) for one, other in ends],
+        noise,
+        options.frames,
+        options.truncation,
+    )
+    return write_way(path, frames, labels)
+
+
+def write_way(path: Path, frames: np.ndarray, labels: list[str]) -> str:
+    """Write pictures on the way from one image to another.
+
+    Args:
+        path: A .png, whose rows are ways, or an animation of all ways.
+        frames: Bytes, (rows, frames, C, H, W).
+        labels: What stands beside each row; or nothing.
+
+    Returns:
+        What was done, in words.
+    """
+    rows, count = frames.shape[:2]
+    if path.suffix.lower() not in ANIMATIONS:
+        draw_grid(path, frames.reshape(rows * count, *frames.shape[2:]), count, labels)
+        return f"drew {rows:,} ways of {count} images into {path}"
+    columns = math.ceil(math.sqrt(rows))
+    pictures = [grid_image(frames[:, index], columns) for index in range(count)]
+    # There and back, so that it does not jump where it begins again.
+    draw_animation(path, [*pictures, *pictures[-2:0:-1]], seconds=0.1, hold=0.1)
+    return f"drew {rows:,} ways of {count} images into {path}"
+
+
+def file_name(number: int, label: str, seed: int) -> str:
+    """Return the name of an image's file: its number, what it shows, and the seed that draws it again.
+
+    Args:
+        number: From 1.
+        label: A label or prompt; what has no place in a name of a file becomes `_`.
+        seed: Its seed.
+    """
+    word = "".join(c if c.isalnum() or c == "-" else "_" for c in label)
+    word = "_".join(part for part in word.split("_") if part)[:LONGEST_NAME]
+    return "_".join(part for part in (f"{number:05d}", word, f"seed{seed}.png") if part)
+
+
+def _bytes_of(picture: Any) -> np.ndarray:
+    """Return a picture's bytes, (C, H, W)."""
+    pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _number_or_name(word: str, known: set[str]) -> int | str:
+    """Return an id where the command line gives one; a label that looks like a number stays a label."""
+    return int(word) if word.isdecimal() and word not in known else word
+
+
+def _seed(word: str) -> int:
+    if not word.isdecimal():
+        raise UserError(
+            f"--interpolate {word!r}: here it goes from one seed to another, which are whole numbers."
+        )
+    return int(word)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that a folder can be made: it is not there, or empty."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder} is a file. Name a new folder for the images.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"--output {folder} is not empty. Name a new folder for the images.")
