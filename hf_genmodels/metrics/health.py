@@ -21,12 +21,16 @@ VARIED = 0.5  # diversity of real images is 1
 LITTLE_VARIED = 0.4
 ALIKE = 0.1
 PATIENCE = 5  # measurements after which images must have begun to vary
+COVERED, LITTLE_COVERED = 0.2, 0.02  # of real images, by recall
+FARTHER, MUCH_FARTHER = 1.5, 3.0  # distance over the best so far
 TOLD_APART = 0.99
-FAR_APART = 50.0
+FAR_APART, FAR_APART_UNBOUNDED = 50.0, 1e4
 GROWTH = 4.0
 VANISHING, EXPLODING = 1e-3, 1e3  # of the usual gradient norm
 UNBOUNDED = ("wasserstein",)  # losses whose scores have no scale and whose D should win
 
+MOST_RECORDS = 500
+MEASURED = ("eval_fid", "eval_recall", "eval_diversity")
 NUMBERS = ("d_loss", "g_loss", "real_score", "fake_score", "d_grad_norm", "g_grad_norm")
 
 
@@ -65,27 +69,37 @@ def health(history: Sequence[Record], adversarial: str = "relativistic") -> Heal
 
     A record may hold any of: `step`; `d_loss` and `g_loss`; `real_score` and `fake_score`, the mean
     scores that D gives; `d_accuracy`, the share that D tells apart; `d_grad_norm` and `g_grad_norm`;
-    `eval_diversity`, the spread of generated images within a class over that of real ones
-    (`diversity_by_class`). What is missing is not judged.
+    `eval_fid` and `eval_recall`; `eval_diversity`, the spread of generated images within a class over
+    that of real ones (`diversity_by_class`). What is missing is not judged.
 
     Args:
         history: Records in the order of the steps.
         adversarial: Kind of the adversarial loss, see `losses/adversarial.py`.
     """
-    checks = [
-        check
-        for check in _CHECKS
-        if adversarial not in UNBOUNDED or check is not _discriminator_won
+    checks = _UNBOUNDED_CHECKS if adversarial in UNBOUNDED else _CHECKS
+    kept = _thinned(history)
+    findings = [
+        (found.status != "collapsed", _since(check, kept), found)
+        for check in checks
+        if (found := check(kept))
     ]
-    findings = [(check, found) for check in checks if (found := check(history))]
     if not findings:
-        return Health("ok", f"ok: {_state(history)}", None)
-    findings.sort(key=lambda pair: pair[1].status != "collapsed")
-    check, worst = findings[0]
-    since = _since(check, history)
-    others = "".join(f" Also {found.what}." for _, found in findings[1:])
-    line = f"{worst.status}: {worst.what} (since step {since:,}). {worst.remedy}.{others}"
+        return Health("ok", f"ok: {_state(kept)}", None)
+    (_, since, worst), *others = sorted(findings, key=lambda entry: entry[:2])
+    also = "".join(f" Also {found.what}." for _, _, found in others)
+    line = f"{worst.status}: {worst.what} (since step {since:,}). {worst.remedy}.{also}"
     return Health(worst.status, line, since)
+
+
+def _thinned(history: Sequence[Record]) -> Sequence[Record]:
+    """Return some of many records: the last ones, all measurements, and every so many of the rest."""
+    every = -(-len(history) // MOST_RECORDS)
+    tail = len(history) - WINDOW
+    return [
+        record
+        for place, record in enumerate(history)
+        if place % every == 0 or place >= tail or any(name in record for name in MEASURED)
+    ]
 
 
 def _since(check: _Check, history: Sequence[Record]) -> int:
@@ -125,7 +139,7 @@ def _alike(history: Sequence[Record]) -> _Finding | None:
     if not measured:
         return None
     now, best = measured[-1], max(measured)
-    fell = best >= VARIED and now < best / 2
+    fell = best >= VARIED and now < min(best, 1) / 2  # more than real ones is noise
     if now < ALIKE and (fell or len(measured) > PATIENCE):
         return _Finding(
             "collapsed",
@@ -159,19 +173,49 @@ def _discriminator_won(history: Sequence[Record]) -> _Finding | None:
     )
 
 
-def _scores_diverge(history: Sequence[Record]) -> _Finding | None:
-    """Find scores that are far apart and have grown over the second half of the records."""
-    now, half = _gap(history), len(history) // 2
-    before = _gap(history[:half]) if half >= WINDOW else None
-    if now is None or before is None:
+def _covers_little(history: Sequence[Record]) -> _Finding | None:
+    """Find generated images, good ones perhaps, that are like few of the real ones."""
+    measured = _values(history, "eval_recall")
+    if not measured or measured[-1] >= LITTLE_COVERED:
         return None
-    if now < FAR_APART or now < GROWTH * abs(before):
+    fell = max(measured) >= COVERED
+    if not fell and len(measured) <= PATIENCE:
+        return None
+    return _Finding(
+        "collapsed" if fell else "warning",
+        f"few of the real images can be drawn: recall is {measured[-1]:.2f}"
+        + (f", after {max(measured):.2f} at best" if fell else ""),
+        "Take the best checkpoint; the relativistic loss with R1 and R2 covers more",
+    )
+
+
+def _moved_away(history: Sequence[Record]) -> _Finding | None:
+    """Find images that have become worse than they were."""
+    measured = _values(history, "eval_fid")
+    if not measured or measured[-1] < FARTHER * min(measured):
+        return None
+    lost = measured[-1] >= MUCH_FARTHER * min(measured) or _discriminator_won(history) is not None
+    return _Finding(
+        "collapsed" if lost else "warning",
+        f"images have become worse: FID is {measured[-1]:.3g}, after {min(measured):.3g} at best",
+        "The best checkpoint is kept; a lower learning rate or a stronger R1 prevents it",
+    )
+
+
+def _scores_diverge(history: Sequence[Record], bound: float = FAR_APART) -> _Finding | None:
+    """Find scores that are far apart and have grown since the first records."""
+    now, before = _gap(history), _gap(history[:WINDOW])
+    if now is None or before is None or now < bound or now < GROWTH * abs(before):
         return None
     return _Finding(
         "warning",
-        f"scores diverge: real and generated ones are {now:.0f} apart, {before:.0f} earlier",
+        f"scores diverge: real and generated ones are {now:.0f} apart, {before:.1f} at first",
         "Strengthen R1 or add a gradient penalty; without one nothing bounds the discriminator",
     )
+
+
+def _unbounded_scores_diverge(history: Sequence[Record]) -> _Finding | None:
+    return _scores_diverge(history, FAR_APART_UNBOUNDED)
 
 
 def _gradients(history: Sequence[Record]) -> _Finding | None:
@@ -199,8 +243,18 @@ _Check = Callable[[Sequence[Record]], _Finding | None]
 _CHECKS: tuple[_Check, ...] = (
     _not_a_number,
     _alike,
+    _covers_little,
+    _moved_away,
     _discriminator_won,
     _scores_diverge,
+    _gradients,
+)
+_UNBOUNDED_CHECKS: tuple[_Check, ...] = (
+    _not_a_number,
+    _alike,
+    _covers_little,
+    _moved_away,
+    _unbounded_scores_diverge,
     _gradients,
 )
 
@@ -213,7 +267,12 @@ def _recent(
     history: Sequence[Record], name: str, window: int = WINDOW, full: bool = False
 ) -> float | None:
     """Return the mean of the last values; `None` if there are none, or with `full` too few."""
-    values = _values(history, name)[-window:]
+    values: list[float] = []
+    for record in reversed(history):
+        if len(values) == window:
+            break
+        if name in record and math.isfinite(record[name]):
+            values.append(record[name])
     return fmean(values) if len(values) >= (window if full else 1) else None
 
 

@@ -103,6 +103,40 @@ def test_scores_that_diverge_are_noticed_and_a_common_drift_is_not():
     assert health(run(**drifting)).status == "ok"
 
 
+def test_images_that_became_worse_are_a_warning_and_a_collapse_once_the_discriminator_has_won():
+    worse = HEALTHY | {"eval_fid": lambda t: 20 - 10 * t if t < 0.8 else 25}
+
+    found = health(run(**worse))
+
+    assert (found.status, found.since) == ("warning", 800)
+    assert "images have become worse: FID is 25, after 12 at best" in found.line
+    assert health(run(**worse | {"d_accuracy": 1.0})).status == "collapsed"
+    assert health(run(**worse | {"eval_fid": lambda t: 9 if t < 0.9 else 40})).status == "collapsed"
+    assert health(run(**worse | {"eval_fid": lambda t: 9 if t < 0.9 else 12})).status == "ok"
+
+
+def test_few_images_over_and_over_are_noticed_however_good_they_are():
+    poor = HEALTHY | {"eval_recall": 0.0, "eval_fid": 9.0}
+
+    found = health(run(10, **poor))
+
+    assert found.status == "warning"
+    assert "few of the real images can be drawn: recall is 0.00" in found.line
+    assert health(run(5, **poor)).status == "ok"
+    fallen = health(run(**poor | {"eval_recall": lambda t: 0.5 if t < 0.7 else 0.01}))
+    assert (fallen.status, fallen.since) == ("collapsed", 700)
+    assert "after 0.50 at best" in fallen.line
+
+
+def test_a_wasserstein_critic_may_use_any_scale_within_reason():
+    growing = {"real_score": lambda t: 3000 * t, "fake_score": 0.0}
+
+    assert health(run(**growing), "wasserstein").status == "ok"
+    assert health(run(**growing), "hinge").status == "warning"
+    exploding = {"real_score": lambda t: 1e6 * t, "fake_score": 0.0}
+    assert health(run(**exploding), "wasserstein").status == "warning"
+
+
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_what_is_not_a_number_ends_the_run(wrong):
     history = run(**HEALTHY)
@@ -136,6 +170,17 @@ def test_the_worst_stands_first_and_the_rest_is_not_hidden():
     assert found.line.startswith("collapsed: images of a class")
     assert "Also the discriminator has won" in found.line
     assert "\n" not in found.line
+
+
+def test_long_runs_are_judged_as_short_ones_are():
+    long = run(20_000, **HEALTHY | {"d_accuracy": lambda t: 0.8 if t < 0.75 else 1.0})
+    for record in long:
+        del record["eval_diversity"]
+
+    found = health(long)
+
+    assert "the discriminator has won" in found.line
+    assert found.since == pytest.approx(150_000, abs=5_000)
 
 
 def test_measurements_that_are_rarer_than_losses_count():
