@@ -1,13 +1,15 @@
-"""Measure a trained model: a language model on a text, a sequence-to-sequence model on pairs.
+"""Measure a trained model on a text, on pairs of texts or on real images.
 
 genmodels evaluate my-model --file held-out.txt
 genmodels evaluate my-model --file stories.jsonl --text_column story --generate 50 --output results.json
 genmodels evaluate my-translator --file test.jsonl --source_lang en --target_lang es --num_beams 5
 genmodels evaluate my-translator --source_file test.en --target_file test.es --metrics bleu chrf rouge_l
+genmodels evaluate my-gan --file my_images --judge my-judge
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,39 +19,52 @@ from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.evaluate import EvaluateOptions
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import model_kind
-from hf_genmodels.inference import language_scores
 
+FAMILIES = {
+    "language model": "language_scores",
+    "seq2seq": "seq2seq_scores",
+    "gan": "image_scores",
+}
 __all__ = ["EvaluateOptions", "evaluate", "main"]
 
 DESCRIPTION = """\
-Measure a trained model of either family. A language model is measured on a text: loss, perplexity, bits per
-byte. A sequence-to-sequence model is measured on pairs: loss and perplexity without label smoothing, and its
-results beside the references (BLEU, chrF and more) with 95 % confidence intervals by bootstrap. What a flag is
-for, if not for both, stands before it."""
+Measure a trained model of any family. A language model is measured on a text: loss, perplexity, bits per byte. A
+sequence-to-sequence model is measured on pairs: loss and perplexity without label smoothing, and its results
+beside the references (BLEU, chrF and more) with 95 % confidence intervals by bootstrap. A generator of images is
+measured against real ones by the features of a judge: distances, precision and recall, accuracy, copies, how
+well images match their captions; results.json and pictures are written into its folder. What a flag is for, if
+not for all, stands before it."""
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Measure a model on a text or on pairs; see `language_scores` and `seq2seq_scores`.
+    """Measure a model; see `language_scores`, `seq2seq_scores` and `image_scores`.
 
     Raises:
         UserError: If the model or the data cannot be read, or the options do not fit the model.
     """
-    if not (options.file or options.dataset_name or options.source_file or options.target_file):
+    kind = model_kind(options.model)
+    given = options.file or options.dataset_name or options.source_file or options.target_file
+    if not given and kind != "gan":  # whose folder tells what it was trained on
         raise UserError("There is nothing to measure on. Give --file FILE.")
-    if model_kind(options.model) != "seq2seq":
-        return language_scores.evaluate(options)
-    from hf_genmodels.inference.seq2seq_scores import evaluate as evaluate_pairs
-
-    return evaluate_pairs(options)
+    return _family(kind).evaluate(options)
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the results of either family as lines for a terminal."""
-    if "num_pairs" not in results:
-        return language_scores.table(results)
-    from hf_genmodels.inference.seq2seq_scores import table as table_of_pairs
+def table(kind: str, results: dict[str, Any]) -> str:
+    """Return the results of a model of some kind as lines for a terminal."""
+    return _family(kind).table(results)
 
-    return table_of_pairs(results)
+
+def _family(kind: str) -> Any:
+    """Return the module that measures models of a kind.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if kind == "judge":
+        raise UserError(
+            "A judge is no generator. Give the folder of the generator, and the judge with --judge."
+        )
+    return importlib.import_module(f"hf_genmodels.inference.{FAMILIES[kind]}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
     results = evaluate(options)
-    print(table(results))
+    print(table(model_kind(options.model), results))
     if output is not None:
         described = {
             "model": options.model,

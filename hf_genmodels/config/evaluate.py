@@ -34,6 +34,30 @@ OF_SEQ2SEQ = {
     "bleu_tokenizer": "",
     "overlong": "",
 }
+OF_GANS = {
+    "judge": "It compares images.",
+    "num_samples": "",
+    "truncation": "",
+    "sweep": "",
+    "image_column": "",
+    "label_column": "",
+    "attribute_columns": "",
+}
+# What a generator of images has no use for.
+NOT_OF_GANS = {
+    **OF_LANGUAGE_MODELS,
+    **OF_SEQ2SEQ,
+    "source_file": "Give the images with --file.",
+    "target_file": "Give the images with --file.",
+    **dict.fromkeys(("source_column", "target_column", "source_lang", "target_lang"), ""),
+    "sample_by": "",
+    "max_tokens": "",
+    "generate": "Say with --num_samples how many images shall be drawn.",
+    "max_pairs": "Say with --num_samples how many images shall be drawn.",
+    "metrics": "All metrics of images are computed.",
+    "int8": "",
+    "unit": "",
+}
 
 
 @dataclass
@@ -44,7 +68,8 @@ class EvaluateOptions:
     """Folder of the model."""
 
     file: list[str] = field(default_factory=list)
-    """What to measure on: text, jsonl, csv or parquet files, or patterns; pairs stand in tables."""
+    """What to measure on: text, jsonl, csv or parquet files, or patterns; pairs stand in tables. Images:
+    the real ones, in folders or tables."""
 
     source_file: list[str] = field(default_factory=list)
     """Sequence to sequence: text files of sources; line i belongs to line i of --target_file."""
@@ -130,6 +155,29 @@ class EvaluateOptions:
     int8: bool = False
     """Measure the model with 8-bit weights, as `genmodels generate --int8` runs it."""
 
+    judge: str | None = None
+    """Images: what compares them: folder of a judge (`genmodels train judge`), folder or hub id of any
+    vision model of transformers, or file of Inception's weights. By default the judge that was trained
+    on these images; where there is none, one is trained now and kept."""
+
+    num_samples: int = 5000
+    """Images: how many are drawn."""
+
+    truncation: float = 1.0
+    """Images: scales the noise, from above 0 to 1; smaller is more typical and less varied."""
+
+    sweep: bool = True
+    """Images: also measure with smaller truncations."""
+
+    image_column: str | None = None
+    """Images: column of the images or of their file names."""
+
+    label_column: str | None = None
+    """Images: column of the classes. Columns are by default those that the model was trained on."""
+
+    attribute_columns: list[str] = field(default_factory=list)
+    """Images: columns of the attributes."""
+
     output: str | None = None
     """File for the results as JSON."""
 
@@ -147,12 +195,15 @@ class EvaluateOptions:
             ("max_pairs", 1),
             ("num_beams", 1),
             ("max_new_tokens", 1),
+            ("num_samples", 2),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} is {value}. It must be at least {least}.")
         if self.generate < 0:
             raise UserError(f"--generate is {self.generate}. It must be 0 or more.")
+        if not 0 < self.truncation <= 1:
+            raise UserError(f"--truncation is {self.truncation}. It must be above 0 and at most 1.")
         if self.unit not in ("word", "character"):
             raise UserError(f"--unit is {self.unit!r}. Choose from: word, character.")
         for name in self.metrics:

@@ -1,0 +1,269 @@
+"""Measure a generator of images against real ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from hf_genmodels.config.commands import refuse_options
+from hf_genmodels.config.evaluate import NOT_OF_GANS, EvaluateOptions
+from hf_genmodels.config.images import ImageDataConfig
+from hf_genmodels.config.judge import JudgeOptions
+from hf_genmodels.config.parser import read_yaml
+from hf_genmodels.config.run import CONFIG_NAME
+from hf_genmodels.data.images import load_image_data
+from hf_genmodels.engine.report import write_results
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.loading import (
+    is_checkpoint,
+    load_model,
+    load_tokenizer_if_any,
+    place_model,
+    run_folder,
+)
+from hf_genmodels.inference import image_pictures as pictures
+from hf_genmodels.inference.image_measuring import (
+    Measuring,
+    captions,
+    compare,
+    copies,
+    describe,
+    prepare,
+    sweep,
+)
+from hf_genmodels.inference.image_sampling import ImageDrawer, spread_places
+from hf_genmodels.inference.text_to_text import moving
+from hf_genmodels.metrics.image_features import Features, extract
+
+logger = logging.getLogger("hf_genmodels")
+
+RESULTS, EVALUATION = "results.json", "evaluation"
+LABELS = {
+    "fid": "Fréchet distance",
+    "kid": "kernel distance",
+    "inception_score": "Inception score",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "accuracy": "accuracy",
+    "class_fid": "Fréchet distance within classes",
+    "diversity": "diversity within classes",
+}
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Measure a generator, and write results.json and pictures into the folder `report` beside it.
+
+    Args:
+        options: The generator, the real images and how to measure.
+
+    Returns:
+        Scores, each named with the number of images behind it; under `real` the same scores of one half
+        of the real images against the other, the limit; and what is known by class, about copies, about
+        captions and about truncation. `..._low` and `..._high` are 95 % confidence intervals.
+
+    Raises:
+        UserError: If the model, the images or the judge cannot be used, or do not fit together.
+    """
+    refuse_options(options, NOT_OF_GANS, "a generator of images")
+    model = place_model(load_model(options.model), options.device)
+    config = image_options(options, model.config)
+    data = load_image_data(config)
+    drawer = ImageDrawer(model, load_tokenizer_if_any(options.model), data)
+    measuring = prepare(
+        options, data, drawer, config, JudgeOptions(max_steps=_judge_steps(options.model))
+    )
+    number = options.num_samples
+    chosen = spread_places(data.train, number)
+    noise = drawer.noise(number, options.seed)
+    with tqdm(total=number, unit=" images", desc="Drawing", disable=None) as bar:
+        conditions = drawer.conditions(data.train, chosen)
+        drawn = drawer.draw(conditions, noise, options.truncation, moving(bar))
+    generated = extract(measuring.extractor, drawn)
+    results = {
+        "num_samples": number,
+        "num_real": len(measuring.reference),
+        "features": describe(measuring),
+        "truncation": options.truncation,
+        **compare(measuring, generated, chosen),
+        **copies(measuring, generated),
+        **captions(measuring),
+    }
+    if options.sweep:
+        results["by_truncation"] = sweep(measuring)
+    folder = report_folder(options.model)
+    results["pictures"] = draw_pictures(measuring, drawn, generated, chosen, folder)
+    write_report(folder, results)
+    return results
+
+
+def image_options(options: EvaluateOptions, model: Any) -> ImageDataConfig:
+    """Return where the real images are from and how they are read.
+
+    By default they are those that the model was trained on, if its folder tells; and columns and the way
+    of resizing are those of its training in any case.
+
+    Args:
+        options: What the user asked for.
+        model: The model's configuration.
+
+    Raises:
+        UserError: If the options cannot work.
+    """
+    trained_with = _options_of_run(options.model)
+    own = {
+        field.name: trained_with[field.name]
+        for field in fields(ImageDataConfig)
+        if field.name in trained_with
+    }
+    source = {
+        "dataset_name": options.dataset_name,
+        "dataset_config_name": options.dataset_config_name,
+        "train_file": options.file,
+    }
+    is_own = all(own.get(name) == value for name, value in source.items())
+    if (options.file or options.dataset_name) and not is_own:
+        own = {name: value for name, value in own.items() if name not in _SOURCES} | source
+    elif not own:
+        raise UserError("There is nothing to measure on. Give the real images with --file.")
+    given = {name: getattr(options, name) for name in _COLUMNS if getattr(options, name)}
+    if set(given) & _CONDITIONS:
+        own = {name: value for name, value in own.items() if name not in _CONDITIONS}
+    own |= {"image_size": model.image_size, "num_channels": model.num_channels, **given}
+    try:
+        return ImageDataConfig(**own)
+    except UserError as error:
+        raise UserError(str(error).replace("--train_file", "--file")) from error
+
+
+def draw_pictures(
+    measuring: Measuring,
+    drawn: np.ndarray,
+    generated: Features,
+    chosen: np.ndarray,
+    folder: Path,
+) -> list[str]:
+    """Draw all pictures of an evaluation; return the names of their files."""
+    drawer, data, seed = measuring.drawer, measuring.data, measuring.options.seed
+    rows = np.linspace(0, len(drawn) - 1, min(pictures.MOST_ROWS, len(drawn))).astype(np.int64)
+    files = [
+        pictures.draw_samples(drawer, data, folder, seed),
+        pictures.draw_nearest(
+            drawn[rows],
+            generated.take(rows),
+            data,
+            measuring.places,
+            measuring.real,
+            pictures.row_labels(drawer, data, chosen[rows]),
+            folder,
+        ),
+        pictures.draw_interpolation(drawer, data, folder, seed),
+        pictures.draw_truncation(drawer, data, folder, seed),
+    ]
+    return [file.name for file in files]
+
+
+def report_folder(model: str) -> Path:
+    """Return where the results of a model are written: into its own folder, or into `report` here."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return Path("report")
+    return (run_folder(folder) if is_checkpoint(folder) else folder) / "report"
+
+
+def write_report(folder: Path, results: dict[str, Any]) -> Path:
+    """Write results.json; what a run wrote into it stays beside them."""
+    file = folder / RESULTS
+    known: dict[str, Any] = {}
+    if file.is_file():
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            logger.warning("%s was damaged and is written anew.", file)
+    return write_results(folder, {**known, EVALUATION: results})
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the results of `evaluate` as lines for a terminal."""
+    number = results["num_samples"]
+    lines = [f"{'':<32} {'generated':>10} {'real':>10}"]
+    for name, label in LABELS.items():
+        value, samples = _score(results, name)
+        if value is None:
+            continue
+        limit, _ = _score(results["real"], name)
+        note = "" if samples == number else f"  ({samples:,} images)"
+        lines.append(f"{label:<32} {_figure(value):>10} {_figure(limit):>10}{note}")
+    for split, found in results.get("retrieval", {}).items():
+        lines.append(
+            f"{f'own caption of {split}':<32} {_figure(found['precision']):>10} "
+            f"{_figure(found['real_precision']):>10}  (among {found['candidates']}, "
+            f"{found['images']:,} images; a guess: {found['chance']:.3f})"
+        )
+    if "copy_ratio" in results:
+        lines.append(
+            f"{'distance to training images':<32} {results['copy_ratio']:>10.2f} {1:>10.2f}"
+        )
+        lines.append(
+            f"{'nearer than 99 % of real images':<32} {results['copy_share']:>10.3f} {0.01:>10.3f}"
+        )
+    for truncation, scores in results.get("by_truncation", {}).items():
+        values = "  ".join(
+            f"{LABELS[name.rpartition('_')[0]]} {_figure(value)}" for name, value in scores.items()
+        )
+        lines.append(f"truncation {truncation:<5} {values}")
+    lines += [f"left out: {name}: {why}" for name, why in results.get("left_out", {}).items()]
+    lines.append(
+        f"measured on {number:,} generated and {results['num_real']:,} real images by {results['features']}"
+    )
+    lines.append("real: one half of the real images against the other, the limit")
+    return "\n".join(lines)
+
+
+def _options_of_run(model: str) -> dict[str, Any]:
+    """Return the options of the run that trained a model; nothing if its folder does not tell."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return {}
+    file = (run_folder(folder) if is_checkpoint(folder) else folder) / CONFIG_NAME
+    return read_yaml(file) if file.is_file() else {}
+
+
+def _judge_steps(model: str) -> int:
+    """Return how long the judge of the run that trained a model was trained."""
+    options = _options_of_run(model).get("judge") or {}
+    return int(options.get("max_steps") or JudgeOptions().max_steps)
+
+
+def _score(scores: dict[str, Any], name: str) -> tuple[float | None, int]:
+    """Return a score and the number of images behind it."""
+    for key, value in scores.items():
+        base, _, samples = key.rpartition("_")
+        if base == name and samples.isdigit():
+            return value, int(samples)
+    return None, 0
+
+
+def _figure(value: float | None) -> str:
+    """Return a figure with as many places as mean something."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+_SOURCES = {
+    "dataset_name",
+    "dataset_config_name",
+    "train_file",
+    "validation_file",
+    "max_train_images",
+}
+_COLUMNS = ("image_column", "label_column", "text_column", "attribute_columns")
+_CONDITIONS = {"label_column", "text_column", "extra_text_columns", "attribute_columns"}
