@@ -179,6 +179,14 @@ def test_balanced_classes_come_equally_often_and_images_of_a_class_in_turn(label
     assert set(found) <= set(range(len(labels)))
 
 
+def test_images_of_a_class_come_in_another_order_every_round():
+    data = image_set(20, [0] * 10 + [1] * 10)
+    found = taken(batches(data, options(balanced=True), batch_size=20), 3)
+    rounds = [tuple(n for n in found[i * 20 : i * 20 + 20] if n < 10) for i in range(3)]
+    assert all(sorted(own) == list(range(10)) for own in rounds)
+    assert len(set(rounds)) == 3
+
+
 def test_labels_come_as_models_take_them():
     data = image_set(6, np.arange(6))
     batch = next(batches(data))

@@ -136,6 +136,18 @@ def test_several_folders_follow_each_other(folder, load):
     assert data.train.labels.tolist() == [0, 1, 0, 1]
 
 
+def test_what_is_wrong_with_a_later_table_is_said_of_its_own_images(folder, load):
+    tables = {}
+    for name, images in (("x", ["0.png", "1.png"]), ("y", ["2.png", "gone.png", "3.png"])):
+        rows = [{"image": image, "label": i} for i, image in enumerate(images)]
+        tables[f"{name}.jsonl"] = lines(rows)
+    fill(folder, {**shades(4), **tables})
+    data = load(folder / "*.jsonl")
+    assert first_pixels(data.train) == [0, 1, 2, 3]
+    assert data.train.labels.tolist() == [0, 1, 0, 2]
+    assert data.skipped == [(str(folder / "gone.png"), "does not exist")]
+
+
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_table_beside_the_images_says_what_they_are(form, folder, load):
     rows = [
@@ -157,9 +169,9 @@ def test_a_table_beside_the_images_says_what_they_are(form, folder, load):
 
 def test_images_have_several_captions(folder, load):
     rows = [
-        {"img": "0.png", "caption": ["one", " two  words ", ""], "keywords": ["k", "one"]},
-        {"img": "1.png", "caption": ["three"], "keywords": None},
-        {"img": "2.png", "caption": [], "keywords": []},
+        {"img": "0.png", "caption": [], "keywords": []},
+        {"img": "1.png", "caption": ["one", " two  words ", ""], "keywords": ["k", "one"]},
+        {"img": "2.png", "caption": ["three"], "keywords": None},
     ]
     fill(folder, {**shades(3), "table.jsonl": lines(rows)})
     data = load(folder / "table.jsonl", extra_text_columns=["keywords"])
@@ -465,6 +477,7 @@ def test_a_random_part_is_held_out_once_and_the_same_every_time(folder, load):
     again = load(folder, validation_split_percentage=20)
     assert first_pixels(again.validation) == apart
     assert data.validation_name == "20 % of images"
+    assert len(load(folder, validation_split_percentage=10).train) == 90
 
 
 def test_a_limit_takes_images_from_everywhere(folder, load):
