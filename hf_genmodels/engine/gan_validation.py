@@ -15,6 +15,7 @@ from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.config.judge import JudgeOptions
 from hf_genmodels.data.image_batches import EncodedCaptions
 from hf_genmodels.data.images import ImageData, ImageSet
+from hf_genmodels.data.sampling import permutation
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.engine.gan_report import REAL_GRID, Grid
 from hf_genmodels.engine.logging import warn_if_failing
@@ -35,6 +36,7 @@ DRAWN_AT_ONCE = 250
 STATISTICS_BATCHES = 20
 STATISTICS_BATCH_SIZE = 100
 _SAMPLE_STREAM, _STATISTICS_STREAM = 41, 42
+_ORDER_SEED = 0
 
 
 @dataclass
@@ -98,10 +100,21 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
 
 
 def _reference(data: ImageData) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return real images, evenly over the training set, and their classes."""
-    chosen = np.linspace(0, len(data.train) - 1, min(len(data.train), MOST_REAL)).astype(np.int64)
+    """Return real images, at random from the training set, and their classes."""
+    chosen = mixed_places(data.train, np.arange(min(len(data.train), MOST_REAL)))
     classes = data.train.labels if data.kind == "class" else None
     return data.train.images[chosen], None if classes is None else np.asarray(classes)[chosen]
+
+
+def mixed_places(images: ImageSet, numbers: np.ndarray) -> np.ndarray:
+    """Return an image for each number, in an order that mixes files sorted by class.
+
+    Args:
+        images: The images, taken in a circle.
+        numbers: Any numbers from 0 on.
+    """
+    order = permutation(_ORDER_SEED, 0, len(images)).numpy()
+    return order[numbers % len(images)]
 
 
 def conditions_of(
@@ -157,8 +170,8 @@ def recompute_statistics(
     generator.train()
     random = torch.Generator().manual_seed(mix_seed(seed, _STATISTICS_STREAM) >> 1)
     for number in range(STATISTICS_BATCHES):
-        chosen = (number * STATISTICS_BATCH_SIZE + np.arange(STATISTICS_BATCH_SIZE)) % len(images)
-        condition = conditions_of(generator, images, captions, chosen)
+        numbers = number * STATISTICS_BATCH_SIZE + np.arange(STATISTICS_BATCH_SIZE)
+        condition = conditions_of(generator, images, captions, mixed_places(images, numbers))
         latents = torch.randn(
             (STATISTICS_BATCH_SIZE, generator.config.latent_dim), generator=random
         )
@@ -180,7 +193,7 @@ def draw_samples(
 
     Args:
         generator: Draws them.
-        images: Real images, taken in a circle.
+        images: Real images, taken in the order of `mixed_places`.
         captions: Their captions, if the generator reads texts.
         places: Numbers of the samples; the noise of a sample follows from seed and number alone.
         seed: Seed of the noise.
@@ -194,7 +207,8 @@ def draw_samples(
     drawn = []
     for start in range(0, len(places), DRAWN_AT_ONCE):
         part = places[start : start + DRAWN_AT_ONCE]
-        condition: Any = conditions_of(generator, images, captions, part % len(images))
+        chosen = mixed_places(images, part)
+        condition: Any = conditions_of(generator, images, captions, chosen)
         found = generator.sample(len(part), latents=latents[part], **condition)
         drawn.append(as_bytes(found).cpu().contiguous().numpy())
     return np.concatenate(drawn)
@@ -217,7 +231,7 @@ def measure(
     rank, world_size = run.accelerator.process_index, run.accelerator.num_processes
     places = np.arange(rank, count, world_size)
     drawn = draw_samples(generator, data.train, captions, places, config.seed)
-    rows = [(extract(measuring.extractor, drawn), places % len(data.train))]
+    rows = [(extract(measuring.extractor, drawn), mixed_places(data.train, places))]
     if world_size > 1:
         rows = gather_object(rows)
     features = np.concatenate([part.features for part, _ in rows])
@@ -237,6 +251,10 @@ def measure(
             probabilities = np.concatenate([part.probabilities for part, _ in rows])
             measured["eval_accuracy"] = class_accuracy(probabilities, labels).accuracy
         within = diversity_by_class(features, labels, real.features, measuring.labels)
+    else:
+        alike = np.zeros(len(features)), np.zeros(len(real.features))
+        within = diversity_by_class(features, alike[0], real.features, alike[1])
+    if within:
         measured["eval_diversity"] = float(np.mean(list(within.values())))
     return measured
 

@@ -69,8 +69,8 @@ def health(history: Sequence[Record], adversarial: str = "relativistic") -> Heal
 
     A record may hold any of: `step`; `d_loss` and `g_loss`; `real_score` and `fake_score`, the mean
     scores that D gives; `d_accuracy`, the share that D tells apart; `d_grad_norm` and `g_grad_norm`;
-    `eval_fid` and `eval_recall`; `eval_diversity`, the spread of generated images within a class over
-    that of real ones (`diversity_by_class`). What is missing is not judged.
+    `eval_fid` and `eval_recall`; `eval_diversity`, the spread of generated images over that of real ones,
+    within classes if there are some (`diversity_by_class`). What is missing is not judged.
 
     Args:
         history: Records in the order of the steps.
@@ -117,7 +117,7 @@ def _state(history: Sequence[Record]) -> str:
     if accuracy is not None:
         said.append(f"the discriminator tells {accuracy:.0%} of the images apart")
     if diversity is not None:
-        said.append(f"images of a class vary {diversity:.2f} times as much as real ones")
+        said.append(f"generated images vary {diversity:.2f} times as much as real ones")
     return ", ".join(said) or "nothing unusual in losses and scores"
 
 
@@ -143,7 +143,7 @@ def _alike(history: Sequence[Record]) -> _Finding | None:
     if now < ALIKE and (fell or len(measured) > PATIENCE):
         return _Finding(
             "collapsed",
-            f"images of a class are nearly all alike: they vary {now:.2f} times as much as real ones"
+            f"generated images are nearly all alike: they vary {now:.2f} times as much as real ones"
             + (f", after {best:.2f} at best" if fell else ""),
             "Take the best checkpoint; a lower learning rate, a stronger R1, or the relativistic loss "
             "prevents it",
@@ -151,7 +151,7 @@ def _alike(history: Sequence[Record]) -> _Finding | None:
     if fell or (now < LITTLE_VARIED and len(measured) > PATIENCE):
         return _Finding(
             "warning",
-            f"diversity is low: images of a class vary {now:.2f} times as much as real ones"
+            f"diversity is low: generated images vary {now:.2f} times as much as real ones"
             + (f", after {best:.2f} at best" if fell else ""),
             "If it falls further, lower the learning rate or strengthen R1",
         )

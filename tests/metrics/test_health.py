@@ -35,7 +35,7 @@ def test_a_healthy_run_says_how_it_stands():
     assert (found.status, found.since) == ("ok", None)
     assert found.line == (
         "ok: the discriminator tells 80% of the images apart, "
-        "images of a class vary 0.90 times as much as real ones"
+        "generated images vary 0.90 times as much as real ones"
     )
 
 
@@ -50,9 +50,7 @@ def test_collapse_is_named_with_its_beginning():
     found = health(run(**fallen))
 
     assert (found.status, found.since) == ("collapsed", 500)
-    assert found.line.startswith(
-        "collapsed: images of a class are nearly all alike: they vary 0.05"
-    )
+    assert found.line.startswith("collapsed: generated images are nearly all alike: they vary 0.05")
     assert "after 0.90 at best (since step 500)" in found.line
     assert "best checkpoint" in found.line
 
@@ -167,7 +165,7 @@ def test_the_worst_stands_first_and_the_rest_is_not_hidden():
     found = health(run(**bad))
 
     assert found.status == "collapsed"
-    assert found.line.startswith("collapsed: images of a class")
+    assert found.line.startswith("collapsed: generated images")
     assert "Also the discriminator has won" in found.line
     assert "\n" not in found.line
 
