@@ -67,6 +67,7 @@ class Family:
         tasks: What pipelines do with its folders; the first one that fits a configuration counts.
         companions: Subfolder of a published folder -> configuration class and class of the model in it.
             Its code stands beside that of the published model.
+        name: What the published model is called in a training state, which holds its companions too.
     """
 
     kind: Kind
@@ -74,6 +75,7 @@ class Family:
     models: Mapping[str, str]
     tasks: tuple[Task, ...]
     companions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def head(self) -> str:
@@ -133,6 +135,7 @@ FAMILIES: dict[str, Family] = {
         config="configuration_gan.GenGANConfig",
         models={"AutoModel": "modeling_gan.GenGANGenerator"},
         tasks=(TEXT_TO_IMAGE, CLASS_TO_IMAGE),
+        name="generator",
         companions={
             "discriminator": (
                 "configuration_gan.GenGANDiscriminatorConfig",

@@ -24,12 +24,13 @@ from hf_genmodels.hub.export_ctranslate2 import export_ctranslate2
 from hf_genmodels.hub.export_gpt2 import export_gpt2
 from hf_genmodels.hub.export_marian import export_marian
 from hf_genmodels.hub.export_report import ExportReport
-from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.hub.folder import companion_names, publish_folder
 from hf_genmodels.hub.loading import (
     is_checkpoint,
+    load_companion,
     load_model,
     load_target_tokenizer,
-    load_tokenizer,
+    load_tokenizer_if_any,
     model_folder,
     run_folder,
 )
@@ -78,9 +79,9 @@ def export(
         )
     source, out = model_folder(source_dir), Path(out_dir).expanduser()
     _check_out(source, out, overwrite)
-    model, tokenizer = load_model(source), load_tokenizer(source)
+    model, tokenizer = load_model(source), load_tokenizer_if_any(source)
     _check_type(source, model.config.model_type, format)
-    if format == "hub":
+    if format == "hub" or tokenizer is None:
         return _export_hub(source, model, tokenizer, out)
     if format == "gpt2":
         return export_gpt2(model, tokenizer, out)
@@ -105,7 +106,7 @@ def _check_type(source: Path, model_type: str, format: str) -> None:
 
 
 def _export_hub(
-    source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path
+    source: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast | None, out: Path
 ) -> ExportReport:
     card_folder = run_folder(source) if is_checkpoint(source) else source
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,15 @@ def _export_hub(
         if (card_folder / name).is_file() and not is_checkpoint(source):
             (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(card_folder / name, out / name)
-    publish_folder(model, tokenizer, out, target_tokenizer=load_target_tokenizer(source))
+    found = {name: load_companion(source, name) for name in companion_names(source)}
+    companions = {name: one for name, one in found.items() if one is not None}
+    publish_folder(
+        model,
+        tokenizer,
+        out,
+        target_tokenizer=load_target_tokenizer(source),
+        companions=companions,
+    )
     report = verify.verify_folder(out, model)
     return ExportReport(out, "hub", 0.0, str(report))
 

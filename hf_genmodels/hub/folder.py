@@ -188,6 +188,8 @@ def published_files(folder: str | Path) -> list[Path]:
 def companion_names(folder: str | Path) -> list[str]:
     """Return the subfolders of a published folder that hold models which belong to its own."""
     folder = Path(folder)
+    if not (folder / "config.json").is_file():  # a training state
+        return []
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     family = FAMILIES.get(config.get("model_type"))
     names = family.companions if family else ()

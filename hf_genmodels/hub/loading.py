@@ -305,6 +305,10 @@ def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
         weights = load_file(folder / "model.safetensors")
         weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
         config = AutoConfig.from_pretrained(run_folder(folder), trust_remote_code=False)
+        family = FAMILIES.get(config.model_type)
+        if family and family.name:
+            own = f"{family.name}."
+            weights = {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
         model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32)
         model.load_state_dict(weights)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:

@@ -57,20 +57,20 @@ class ConditionalImagePipeline(Pipeline):
         """
         self._sanitize_parameters(**options)
         settings = {"num_images": 1, "seed": None, "truncation": 1.0}
-        settings |= self._forward_params | options
-        settings["batch_size"] = settings.get("batch_size") or self._batch_size
+        settings |= {"batch_size": self._batch_size} | self._forward_params | options
         _check_settings(settings)
         if self._is_one(inputs):
             return self._draw([inputs], **settings)[0]
         if isinstance(inputs, list | tuple):
             return self._draw(inputs, **settings)
-        if isinstance(inputs, Iterable):
-            return self._stream(inputs, settings)
-        raise ValueError(f"{inputs!r} is a {type(inputs).__name__}: {self._wanted()}")
+        try:
+            waiting = iter(inputs)  # a dataset has no __iter__, and works all the same
+        except TypeError:
+            raise ValueError(f"{inputs!r} is a {type(inputs).__name__}: {self._wanted()}") from None
+        return self._stream(waiting, settings)
 
-    def _stream(self, inputs: Iterable[Any], settings: dict[str, Any]) -> Iterator[Any]:
+    def _stream(self, waiting: Iterator[Any], settings: dict[str, Any]) -> Iterator[Any]:
         """Draw inputs as they come, about a batch of images at a time."""
-        waiting = iter(inputs)
         size = max(1, self._images_at_once(settings["batch_size"]) // settings["num_images"])
         while chunk := list(islice(waiting, size)):
             yield from self._draw(chunk, **settings)
