@@ -13,7 +13,7 @@ from hf_genmodels.config.run import ExampleBatchConfig, at_least, check_choice
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_gan import GenGANConfig
 
-# The data decide these, or the tokenizer does.
+# The data decide these, or the tokenizer or the losses do.
 NOT_OPTIONS = (
     "image_size",
     "num_channels",
@@ -22,6 +22,9 @@ NOT_OPTIONS = (
     "eos_token_id",
     "pad_token_id",
     "text_encoder",
+    "text_agreement",
+    "masked_tokens",
+    "image_reconstruction",
 )
 GANOptions: Any = options_of(
     GenGANConfig, "GANOptions", without=NOT_OPTIONS, optional=("conditioning",)
@@ -30,6 +33,13 @@ EMA_HALF_LIFE = 10_000  # images
 ADVERSARIAL_LOSSES = ("relativistic", "non_saturating", "least_squares", "hinge", "wasserstein")
 GRADIENT_PENALTIES = ("zero_centered", "interpolated", "divergence", "none")
 AUGMENTATIONS = ("color", "translation", "cutout")
+TEXT_WEIGHTS = (
+    "matching_penalty",
+    "masked_token_weight",
+    "agreement_weight",
+    "reconstruction_weight",
+    "paired_weight",
+)
 
 
 @dataclass
@@ -69,7 +79,8 @@ class GANLossConfig:
     (Zhao et al. 2020). For small data."""
 
     mismatch_weight: float = 0.5
-    """Texts: share of the matching-aware loss, which shows real images beside texts of others."""
+    """Texts: share, from 0 to 1, of real images beside texts of others in what the discriminator refuses
+    (Reed et al. 2016)."""
 
     matching_penalty: float = 0.0
     """Texts: weight of the matching-aware gradient penalty of images and sentences (DF-GAN)."""
@@ -78,10 +89,14 @@ class GANLossConfig:
     """Texts: weight of guessing masked tokens, which trains the text encoder."""
 
     agreement_weight: float = 0.0
-    """Texts: weight of the agreement between image and sentence embeddings."""
+    """Texts: weight of the agreement between image and sentence embeddings, in both networks (XMC-GAN)."""
 
     reconstruction_weight: float = 0.0
     """Texts: weight of rebuilding real images from the discriminator's features."""
+
+    paired_weight: float = 0.0
+    """Texts: weight of the mean distance of each pixel from the real image of the same text (Isola et al.
+    2017). For data where a text says which image it is."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -101,13 +116,14 @@ class GANLossConfig:
             "classifier_weight",
             "consistency_weight",
             "mismatch_weight",
-            "matching_penalty",
-            "masked_token_weight",
-            "agreement_weight",
-            "reconstruction_weight",
+            *TEXT_WEIGHTS,
         ):
             if getattr(self, name) is not None:
                 at_least(f"loss.{name}", getattr(self, name), 0)
+        if self.mismatch_weight > 1:
+            raise UserError(
+                f"--loss.mismatch_weight is {self.mismatch_weight}. It is a share, from 0 to 1."
+            )
         if self.clip_weights is not None and self.clip_weights <= 0:
             raise UserError(f"--loss.clip_weights is {self.clip_weights}. It must be positive.")
         if self.consistency_weight and not self.augment:

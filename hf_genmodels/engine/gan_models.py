@@ -13,9 +13,11 @@ from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.config.parser import model_config_of
 from hf_genmodels.data.images import ImageData
 from hf_genmodels.engine.checkpoint import MODEL_CONFIG
+from hf_genmodels.engine.gan_text import check_text_losses, frozen_encoder, heads_for
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_companion, load_model
 from hf_genmodels.models.configuration_gan import GenGANConfig
+from hf_genmodels.models.frozen_text import copy_text_encoder, frozen_fields
 from hf_genmodels.models.modeling_gan import GenGANDiscriminator, GenGANGenerator
 
 DISCRIMINATOR = "discriminator"
@@ -68,6 +70,7 @@ def build_pair(
         _check_fit(config.model_name_or_path, pair.config, data, config)
     else:
         pair = new_pair(config, data, tokenizer)
+    check_text_losses(config, pair.config)
     if pair.config.architecture in CHANNELS_LAST:
         moved: Any = pair  # the type of `to` does not know this argument
         moved.to(memory_format=torch.channels_last)
@@ -94,8 +97,16 @@ def new_pair(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         }
+        fields |= heads_for(config.loss)
+    encoder = frozen_encoder(config, conditioning)
+    if encoder is not None:
+        fields |= frozen_fields(encoder)
     model_config = model_config_of(GenGANConfig, config.model, "model", **fields)
-    return GANPair(GenGANGenerator(model_config), GenGANDiscriminator(model_config))
+    pair = GANPair(GenGANGenerator(model_config), GenGANDiscriminator(model_config))
+    if encoder is not None:
+        copy_text_encoder(pair.generator, encoder)
+        copy_text_encoder(pair.discriminator, encoder)
+    return pair
 
 
 def _load_pair(name: str) -> GANPair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.engine.gan_models import CHANNELS_LAST, GANPair
 from hf_genmodels.engine.gan_recipe import Recipe
+from hf_genmodels.engine.gan_text import TextLosses
 from hf_genmodels.engine.run import Run
 from hf_genmodels.losses.adversarial import (
     classification_loss,
@@ -31,8 +32,11 @@ from hf_genmodels.losses.gradient_penalty import (
     wasserstein_divergence,
     zero_centered,
 )
+from hf_genmodels.losses.text_image import matching_aware_loss
+from hf_genmodels.models.modeling_gan import GenGANDiscriminatorOutput
 
 CONDITIONS = ("class_labels", "input_ids", "attention_mask")
+Verdicts: TypeAlias = Any  # a GenGANDiscriminatorOutput, in which what was asked for is not None
 _NOISE_STREAM = 21
 
 
@@ -46,6 +50,7 @@ class Drawn:
         condition: Keywords of the networks.
         random: Source of this micro-batch's random numbers.
         real_logits: Verdicts on the real images, (B,), without gradients, once they are known.
+        real_embeds: Vectors of the real images, (B, condition_dim), likewise, if there are any.
     """
 
     real: torch.Tensor
@@ -53,6 +58,7 @@ class Drawn:
     condition: dict[str, torch.Tensor]
     random: torch.Generator
     real_logits: torch.Tensor | None = None
+    real_embeds: torch.Tensor | None = None
 
 
 class GANObjective:
@@ -71,10 +77,13 @@ class GANObjective:
     def __init__(self, config: TrainGANConfig, pair: GANPair, recipe: Recipe, run: Run):
         self.config, self.recipe = config, recipe
         self.loss: Any = config.loss  # its choices were checked
-        self.generator, self.discriminator = pair.generator, pair.discriminator
+        self.generator = pair.generator
+        self.discriminator: Any = pair.discriminator
         self.rank, self.world_size = run.accelerator.process_index, config.num_processes
         is_channels_last = pair.config.architecture in CHANNELS_LAST
         self.memory_format = torch.channels_last if is_channels_last else torch.contiguous_format
+        reads_texts = pair.config.conditioning == "text"
+        self.text = TextLosses(config.loss, pair.discriminator) if reads_texts else None
         # Its statistics would mix real and generated images.
         self.judges_apart = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -123,30 +132,37 @@ class GANObjective:
         images = self._augmented(torch.cat((drawn.real, fake)), drawn)
         if with_penalty:
             images = images.detach().requires_grad_()
-        logits, classes = self._judge(images, drawn.condition)
-        real_logits, fake_logits = logits.chunk(2)
-        losses = {"adversarial": discriminator_loss(loss.adversarial, real_logits, fake_logits)}
+        asked = self.text.questions(drawn.condition, drawn.random) if self.text else {}
+        on_real, on_fake = self._judge(images, drawn.condition, asked)
+        losses = {"adversarial": self._adversarial(on_real, on_fake)}
         total = losses["adversarial"]
         if with_penalty:
+            logits = torch.cat((on_real.logits, on_fake.logits))
             losses["penalty"] = self._zero_centered(logits, images)
             total = total + losses["penalty"] * loss.penalty_every
         if loss.penalty in ("interpolated", "divergence"):
             losses["penalty"] = self._between(drawn)
             total = total + losses["penalty"]
-        if classes is not None:
+        if on_real.class_logits is not None:
             labels = drawn.condition["class_labels"]
-            losses["classifier"] = classification_loss(classes.chunk(2)[0], labels)
+            losses["classifier"] = classification_loss(on_real.class_logits, labels)
             total = total + loss.classifier_weight * losses["classifier"]
         if loss.consistency_weight:
-            losses["consistency"] = self._consistency(drawn, fake, logits)
+            losses["consistency"] = self._consistency(drawn, on_real, on_fake)
             total = total + loss.consistency_weight * losses["consistency"]
-        drawn.real_logits = real_logits.detach()
+        if self.text:
+            real = images.chunk(2)[0]
+            found, weighted = self.text.of_discriminator(real, drawn.condition, asked, on_real)
+            losses, total = losses | found, total + weighted
+            if on_real.image_embeds is not None:
+                drawn.real_embeds = on_real.image_embeds.detach()
+        drawn.real_logits = on_real.logits.detach()
         return {
             "d_loss": total,
             **{f"d_{name}": value for name, value in losses.items()},
-            "real_score": real_logits.mean(),
-            "fake_score": fake_logits.mean(),
-            "d_accuracy": (real_logits > fake_logits).float().mean(),
+            "real_score": on_real.logits.mean(),
+            "fake_score": on_fake.logits.mean(),
+            "d_accuracy": (on_real.logits > on_fake.logits).float().mean(),
         }
 
     def generator_losses(self, drawn: Drawn) -> dict[str, torch.Tensor]:
@@ -158,32 +174,53 @@ class GANObjective:
         images = self._augmented(drawn.fake, drawn)
         output = self.discriminator(images, **drawn.condition)
         total = generator_loss(self.loss.adversarial, output.logits, drawn.real_logits)
-        losses = {"g_adversarial": total}
+        losses = {"adversarial": total}
         if output.class_logits is not None:
             labels = drawn.condition["class_labels"]
-            losses["g_classifier"] = classification_loss(output.class_logits, labels)
-            total = total + self.loss.classifier_weight * losses["g_classifier"]
-        return {"g_loss": total, **losses}
+            losses["classifier"] = classification_loss(output.class_logits, labels)
+            total = total + self.loss.classifier_weight * losses["classifier"]
+        if self.text:
+            found, weighted = self.text.of_generator(
+                drawn.real, drawn.fake, drawn.real_embeds, output
+            )
+            losses, total = losses | found, total + weighted
+        return {"g_loss": total, **{f"g_{name}": value for name, value in losses.items()}}
 
     def after_update(self) -> None:
         """Clip the discriminator's weights, if that is asked for."""
         if self.loss.clip_weights is not None:
             clip_weights(self.discriminator, self.loss.clip_weights)
 
+    def _adversarial(self, on_real: Verdicts, on_fake: Verdicts) -> torch.Tensor:
+        """Return the adversarial loss of the discriminator, with mismatched texts if there are any."""
+        kind, mismatched = self.loss.adversarial, on_real.mismatched_logits
+        if mismatched is None:
+            return discriminator_loss(kind, on_real.logits, on_fake.logits)
+        share = self.loss.mismatch_weight
+        return matching_aware_loss(kind, on_real.logits, on_fake.logits, mismatched, share)
+
     def _judge(
-        self, images: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return logits (2 B,) and class logits of real images and then as many generated ones."""
-        if not self.judges_apart:
-            doubled = {name: torch.cat((value, value)) for name, value in condition.items()}
-            output = self.discriminator(images, **doubled)
-            return output.logits, output.class_logits
-        outputs = [self.discriminator(half, **condition) for half in images.chunk(2)]
-        classes = [output.class_logits for output in outputs]
-        return (
-            torch.cat([output.logits for output in outputs]),
-            None if classes[0] is None else torch.cat(classes),
-        )
+        self,
+        images: torch.Tensor,
+        condition: dict[str, torch.Tensor],
+        asked: dict[str, torch.Tensor] | None = None,
+    ) -> tuple[Verdicts, Verdicts]:
+        """Return what is said about real images, and about as many generated ones behind them.
+
+        Args:
+            images: (2 B, C, S, S).
+            condition: Conditions of the real images, and of the generated ones as well.
+            asked: What else to ask about the real images.
+        """
+        asked = asked or {}
+        if self.judges_apart:
+            real, fake = images.chunk(2)
+            on_real = self.discriminator(real, **(condition | asked))
+            return on_real, self.discriminator(fake, **condition)
+        embeds = self.discriminator.embed_condition(**condition)
+        if embeds is not None:
+            embeds = torch.cat((embeds, embeds))
+        return halves(self.discriminator(images, condition_embeds=embeds, **asked))
 
     def _augmented(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """Return images transformed by this micro-batch's numbers, if that is asked for."""
@@ -211,14 +248,37 @@ class GANObjective:
             return wasserstein_divergence(*points)
         return self.loss.interpolated_weight * interpolated(*points)
 
-    def _consistency(self, drawn: Drawn, fake: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def _consistency(
+        self,
+        drawn: Drawn,
+        on_real: Verdicts,
+        on_fake: Verdicts,
+    ) -> torch.Tensor:
         """Return how much another augmentation changes the verdicts."""
-        images = self._augmented(torch.cat((drawn.real, fake)), drawn)
-        real_logits, fake_logits = logits.chunk(2)
-        real_again, fake_again = self._judge(images, drawn.condition)[0].chunk(2)
+        images = self._augmented(torch.cat((drawn.real, drawn.fake.detach())), drawn)
+        real_again, fake_again = self._judge(images, drawn.condition)
         return balanced_consistency(
-            real_logits, real_again, fake_logits, fake_again, real_weight=1, fake_weight=1
+            on_real.logits,
+            real_again.logits,
+            on_fake.logits,
+            fake_again.logits,
+            real_weight=1,
+            fake_weight=1,
         )
+
+
+def halves(
+    output: Verdicts,
+) -> tuple[Verdicts, Verdicts]:
+    """Part what was said about all images; what was asked about the first half stays with it."""
+    on_real: Verdicts = GenGANDiscriminatorOutput()
+    on_fake: Verdicts = GenGANDiscriminatorOutput()
+    for name, values in output.items():
+        if name in ("mismatched_logits", "token_logits"):
+            on_real[name] = values
+        else:
+            on_real[name], on_fake[name] = values.chunk(2)
+    return on_real, on_fake
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class GenGANDiscriminatorOutput(ModelOutput):
     Attributes:
         logits: How real each image looks for its condition, (B,).
         class_logits: Scores of the classes or attributes, (B, num_labels), of an auxiliary classifier.
-        mismatched_logits: How real each image looks for the text of another one, (B,).
+        mismatched_logits: How real images look for the texts of others, (K,).
         image_embeds: Vectors of the images, (B, C), for their agreement with those of their texts.
         condition_embeds: Vectors of the conditions, (B, C).
         token_logits: Scores of the masked tokens, (M, vocab_size), row by row.
@@ -247,6 +247,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
             "attention_mask": attention_mask,
         }
         rows = {name: self._rows(name, value, num_images) for name, value in condition.items()}
+        self._check_range(rows["class_labels"])
         was_training = self.training
         self.eval()
         try:
@@ -291,6 +292,15 @@ class GenGANGenerator(GenGANPreTrainedModel):
         levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
         pixels = levels.to(device="cpu", dtype=torch.uint8).permute(0, 2, 3, 1)
         return [Image.fromarray(one.squeeze(-1).contiguous().numpy()) for one in pixels]
+
+    def _check_range(self, class_labels: torch.Tensor | None) -> None:
+        """Check that classes exist; training does not wait for the device to say so."""
+        is_classes = self.config.conditioning == "class" and class_labels is not None
+        if is_classes and not ((class_labels >= 0) & (class_labels < self.config.num_labels)).all():
+            raise ValueError(
+                f"class_labels must lie between 0 and {self.config.num_labels - 1}, not "
+                f"{sorted(set(class_labels.flatten().tolist()))}."
+            )
 
     def _rows(self, name: str, value: torch.Tensor | None, num_images: int) -> torch.Tensor | None:
         """Repeat a condition of one row for all images."""
@@ -372,7 +382,7 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             input_ids: Tokens of texts, (B, T).
             attention_mask: 1 for tokens and 0 for padding, (B, T).
             condition_embeds: What `embed_condition` returned, instead of the condition itself.
-            mismatched: Judge each image for the condition of this row as well, (B,).
+            mismatched: Judge the first K images for the condition of this row as well, (K,).
             masked: Predict these tokens of `input_ids` from the others, bool (B, T).
 
         Returns:
@@ -388,8 +398,9 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             logits=self._verdict(features, condition_embeds), condition_embeds=condition_embeds
         )
         if mismatched is not None:
+            first = slice(len(mismatched))
             output.mismatched_logits = self._mismatched(
-                images, features, condition_embeds[mismatched]
+                images[first], features[first], condition_embeds[mismatched]
             )
         if masked is not None:
             output.token_logits = self._predict_tokens(input_ids, attention_mask, masked)
@@ -411,7 +422,7 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
     def _mismatched(
         self, images: torch.Tensor, features: torch.Tensor, embeds: torch.Tensor
     ) -> torch.Tensor:
-        """Return logits (B,) for other conditions; features see them only if they are concatenated."""
+        """Return logits (K,) for other conditions; features see them only if they are concatenated."""
         if self.is_concat:
             features, _ = self.network(images, embeds)
         return self._verdict(features, embeds)
