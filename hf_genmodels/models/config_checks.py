@@ -3,7 +3,7 @@
 Each raises a ValueError that names the field, its value and what would be allowed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from transformers import PreTrainedConfig
 
@@ -46,12 +46,13 @@ def check_position_widths(config: PreTrainedConfig) -> None:
         )
 
 
-def check_choices(config: PreTrainedConfig, choices: Mapping[str, Iterable[str]]) -> None:
+def check_choices(config: PreTrainedConfig, choices: Mapping[str, Collection[object]]) -> None:
     """Check that each field has one of its allowed values."""
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ValueError(
-                f"{name}={getattr(config, name)!r} is unknown. Choose from: {', '.join(allowed)}."
+                f"{name}={getattr(config, name)!r} is unknown. Choose from: "
+                f"{', '.join(map(str, allowed))}."
             )
 
 
