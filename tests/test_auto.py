@@ -19,6 +19,8 @@ IMPORTS = (
     "from hf_genmodels.models.modeling_rnn_seq2seq import GenRNNSeq2SeqModel",
     "from transformers import pipeline",
     "from hf_genmodels.models.pipeline_text_to_text import TextToTextPipeline",
+    "from hf_genmodels.models.pipeline_conditional_image import ClassToImagePipeline",
+    "from hf_genmodels.models.gan_text import Words",
 )
 CHECK = """
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
@@ -34,7 +36,13 @@ for kind, size in (("Seq2Seq", {"num_attention_heads": 1}), ("RNNSeq2Seq", {})):
     )
     name = type(AutoModelForSeq2SeqLM.from_config(config)).__name__
     assert name == f"Gen{kind}ForConditionalGeneration", name
+config = AutoConfig.for_model("gen_gan", architecture="mlp", image_size=4)
+assert type(AutoModel.from_config(config)).__name__ == "GenGANGenerator"
 from transformers.pipelines import PIPELINE_REGISTRY
+for name in ("class-to-image", "text-to-image"):
+    task = PIPELINE_REGISTRY.supported_tasks[name]
+    assert task["impl"].__module__ == "hf_genmodels.models.pipeline_conditional_image"
+    assert task["pt"] == (AutoModel,)
 task = PIPELINE_REGISTRY.supported_tasks["text-to-text"]
 assert task["impl"].__module__ == "hf_genmodels.models.pipeline_text_to_text"
 assert task["pt"] == (AutoModelForSeq2SeqLM,)

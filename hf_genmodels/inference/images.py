@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,12 +110,14 @@ class Drawing:
             given = [_number_or_name(part, known) for part in parts if part]
         elif self.config.conditioning == "class":
             given = _number_or_name(name, known)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             try:
                 self.pipe.preprocess([given])
             except ValueError as error:
                 raise UserError(f"{name!r} cannot be drawn. {error}") from error
+        for warning in caught:
+            sys.stderr.write(f"note: {name!r}: {warning.message}\n")
         return Subject(name, given)
 
     def images(self, subject: Subject) -> Iterator[tuple[int, Any]]:
@@ -159,16 +162,19 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
     if output is not None:
         _check_folder(output)
     drawing = Drawing(options)
-    if grid is not None and options.interpolate:
-        yield _interpolate(drawing, grid)
-    else:
-        yield from _draw_subjects(drawing, grid, output)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is cut was told when the subjects were checked
+        if grid is not None and options.interpolate:
+            done = [_interpolate(drawing, grid)]
+        else:
+            done = _draw_subjects(drawing, grid, output)
+    yield from done
     if options.seed is None:
         yield f"drawn with --seed {drawing.seed}"
 
 
-def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> Iterator[str]:
-    """Write the images of all subjects into a picture, a folder or both."""
+def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> list[str]:
+    """Write the images of all subjects into a picture, a folder or both; say what was done."""
     subjects = drawing.subjects()
     total = len(subjects) * drawing.options.num_images
     if grid is not None and total > LARGEST_GRID:
@@ -176,7 +182,7 @@ def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> 
             f"--grid would hold {total:,} images, more than {LARGEST_GRID:,}. Write files with "
             "--output FOLDER, or lower --num_images."
         )
-    staging = None
+    staging, done = None, []
     if output is not None:
         staging = output.with_name(f".{output.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
@@ -201,13 +207,14 @@ def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> 
         if output.is_dir():
             output.rmdir()
         staging.rename(output)
-        yield f"wrote {total:,} images to {output}"
+        done.append(f"wrote {total:,} images to {output}")
     if grid is not None:
         one = len(subjects) == 1
         columns = math.ceil(math.sqrt(total)) if one else drawing.options.num_images
         labels = [] if one else [subject.name for subject in subjects]
         draw_grid(grid, np.stack(pixels), columns, labels)
-        yield f"drew {total:,} images into {grid}"
+        done.append(f"drew {total:,} images into {grid}")
+    return done
 
 
 def _interpolate(drawing: Drawing, path: Path) -> str:

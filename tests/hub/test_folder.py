@@ -12,10 +12,10 @@ from hf_genmodels.hub.folder import (
     READY,
     STAGING,
     finish_publishing,
-    generation_defaults,
     publish_folder,
     published_files,
 )
+from hf_genmodels.hub.generation_defaults import generation_defaults
 from hf_genmodels.hub.loading import load_model
 from hf_genmodels.hub.verify import same_bits
 
