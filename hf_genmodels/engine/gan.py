@@ -258,6 +258,9 @@ def card_of(
             value=results[f"eval_{name}"],
             dataset=data.train_names,
             split="train",
+            num_images=results["eval_num_samples"],
+            features=results["features"],
+            real=results.get(f"eval_{name}_real"),
         )
         for name in ("fid", "precision", "recall", "coverage", "accuracy")
         if f"eval_{name}" in results
@@ -287,5 +290,6 @@ def card_of(
             "time": format_duration(run.state.seconds),
         },
         metrics=metrics,
+        health=results.get("health", ""),
         num_parameters=sum(p.numel() for p in pair.generator.parameters()),
     )
