@@ -1,6 +1,7 @@
 """Options of `genmodels train judge`."""
 
 # No postponed annotations: jsonargparse looks names up in the module of a subclass.
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,10 @@ JudgeBackbone = Literal["auto", "lenet", "resnet"]
 # What is known about the images -> what a judge learns from it.
 TASK_OF = {"class": "class", "attributes": "attributes", "text": "matching", "none": "rotation"}
 STEPS = 900
+LEAST_STEPS = 200
+# A judge that knows its training images by heart sees other real images differently. Captions take longer.
+EPOCHS = {"matching": 20.0}
+USUAL_EPOCHS = 3.0
 
 
 @dataclass
@@ -33,8 +38,12 @@ class JudgeOptions:
     feature_dim: int = 64
     """Number of the features by which images are compared."""
 
+    epochs: float | None = None
+    """Passes over the images, but at least 200 steps. By default 3, and 20 where it learns captions: more make
+    it know the training images by heart, so that other real images look unreal to it."""
+
     max_steps: int = STEPS
-    """Optimizer steps of its training."""
+    """Most optimizer steps of its training, however many images there are."""
 
     batch_size: int = 100
     """Images in a step."""
@@ -51,6 +60,8 @@ class JudgeOptions:
         for name in ("width", "feature_dim", "max_steps"):
             at_least(name, getattr(self, name), 1)
         at_least("batch_size", self.batch_size, 2)
+        if self.epochs is not None and self.epochs <= 0:
+            raise UserError(f"--epochs is {self.epochs}. It must be positive.")
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate is {self.learning_rate}. It must lie in (0, 1).")
 
@@ -71,6 +82,12 @@ class JudgeOptions:
             f"--task {self.task} does not go with these images: of them {known} is known. "
             f"Choose {' or '.join(dict.fromkeys((fitting, 'rotation')))}, or name the column."
         )
+
+    def steps_for(self, task: str, num_images: int) -> int:
+        """Return the number of steps for so many images."""
+        epochs = self.epochs or EPOCHS.get(task, USUAL_EPOCHS)
+        wanted = math.ceil(epochs * num_images / self.batch_size)
+        return min(self.max_steps, max(LEAST_STEPS, wanted))
 
     def backbone_for(self, image_size: int, num_channels: int) -> str:
         """Return the backbone for images of this size."""

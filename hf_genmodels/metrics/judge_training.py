@@ -26,7 +26,7 @@ from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification, t
 
 logger = logging.getLogger("hf_genmodels")
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 WEIGHT_DECAY = 0.05
 WARMUP = 0.2
 MAX_GRAD_NORM = 1.0
@@ -82,7 +82,9 @@ def train_judge(
             batch_size=min(options.batch_size, max(2, len(train))),
             captions=captions,
         )
-        _train(model, batches, options, seed=seed, bf16=bf16, show_progress=show_progress)
+        steps = options.steps_for(model_config.task, len(train))
+        rate = options.learning_rate
+        _train(model, batches, steps, rate, seed=seed, bf16=bf16, show_progress=show_progress)
     model = model.eval()
     model.config.accuracy = judge_accuracy(model, held_out)
     model.config.trained_on = _key(data, config, options, seed, bf16)
@@ -164,22 +166,19 @@ def describe_accuracy(config: GenJudgeConfig) -> str:
 def _train(
     model: GenJudgeForImageClassification,
     batches: ImageBatches,
-    options: JudgeOptions,
+    steps: int,
+    learning_rate: float,
     *,
     seed: int,
     bf16: bool,
     show_progress: bool,
 ) -> None:
     """Minimise the loss of the task with AdamW."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_at(step, options.max_steps)
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps))
     shifts = torch.Generator().manual_seed(mix_seed(seed, _SHIFT_STREAM))
     bar = tqdm(
-        range(options.max_steps),
+        range(steps),
         desc="Training the judge",
         disable=None if show_progress else True,
     )

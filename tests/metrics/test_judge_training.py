@@ -186,3 +186,13 @@ def test_the_learning_rate_rises_to_its_height_and_falls_towards_zero(steps):
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[steps] < 0.01 or steps == 1
+
+
+def test_few_images_are_not_learned_by_heart_and_many_do_not_take_for_ever():
+    options = JudgeOptions()
+
+    steps = [options.steps_for("class", size) for size in (100, 20_000, 10**6)]
+
+    assert steps == [200, 600, 900]
+    assert options.steps_for("matching", 3000) == 600
+    assert JudgeOptions(epochs=10, max_steps=5000).steps_for("class", 20_000) == 2000
