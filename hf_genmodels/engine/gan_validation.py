@@ -166,8 +166,10 @@ def recompute_statistics(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean
-    was_training = generator.training
-    generator.train()
+    modes = {module: module.training for module in generator.modules()}
+    generator.eval()  # dropout in a text encoder is no part of what is drawn
+    for norm in norms:
+        norm.train()
     random = torch.Generator().manual_seed(mix_seed(seed, _STATISTICS_STREAM) >> 1)
     for number in range(STATISTICS_BATCHES):
         numbers = number * STATISTICS_BATCH_SIZE + np.arange(STATISTICS_BATCH_SIZE)
@@ -177,7 +179,8 @@ def recompute_statistics(
         )
         on_device = {name: value.to(generator.device) for name, value in condition.items()}
         generator(latents.to(generator.device), **on_device)
-    generator.train(was_training)
+    for module, mode in modes.items():
+        module.training = mode
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
