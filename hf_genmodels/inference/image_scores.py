@@ -27,6 +27,7 @@ from hf_genmodels.hub.loading import (
     place_model,
     run_folder,
 )
+from hf_genmodels.hub.model_files import HUB_ID
 from hf_genmodels.inference import image_pictures as pictures
 from hf_genmodels.inference.image_measuring import (
     Measuring,
@@ -73,6 +74,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         UserError: If the model, the images or the judge cannot be used, or do not fit together.
     """
     refuse_options(options, NOT_OF_GANS, "a generator of images")
+    _check_judge(options.judge)
     model = place_model(load_model(options.model), options.device)
     config = image_options(options, model.config)
     data = load_image_data(config)
@@ -225,6 +227,20 @@ def table(results: dict[str, Any]) -> str:
     )
     lines.append("real: one half of the real images against the other, the limit")
     return "\n".join(lines)
+
+
+def _check_judge(judge: str | None) -> None:
+    """Refuse what can be neither a folder, a file nor the name of a model on the hub.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if judge is None or Path(judge).expanduser().exists() or HUB_ID.fullmatch(judge):
+        return
+    raise UserError(
+        f"--judge {judge}: there is no such folder or file. Give the folder of a judge (genmodels train "
+        "judge), a vision model, or a file of Inception's weights; or leave it out."
+    )
 
 
 def _options_of_run(model: str) -> dict[str, Any]:
