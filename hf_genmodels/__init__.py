@@ -26,6 +26,8 @@ _PUBLIC = {
     "GenGANConfig": "hf_genmodels.models.configuration_gan",
     "GenGANGenerator": "hf_genmodels.models.modeling_gan",
     "GenGANDiscriminator": "hf_genmodels.models.modeling_gan",
+    "GenJudgeConfig": "hf_genmodels.models.configuration_judge",
+    "GenJudgeForImageClassification": "hf_genmodels.models.modeling_judge",
 }
 __all__ = ["__version__", *_PUBLIC]
 
