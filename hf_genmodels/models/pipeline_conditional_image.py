@@ -44,8 +44,10 @@ class ConditionalImagePipeline(Pipeline):
             inputs: What to draw, a list of such, or a generator or dataset of such.
             **options: `num_images` for each input (1). `seed`: a whole number, image i of an input
                 being drawn with `seed + i`, or a list of one for each image; equal seeds give equal
-                images, whatever else is drawn beside them. `truncation` in (0, 1] shrinks the noise:
-                images are more typical and less varied (Brock et al. 2019, arXiv:1809.11096).
+                images, whatever else is drawn beside them (where batches differ in size, up to the
+                rounding of sums, which may move a pixel by one of 255 steps). `truncation` in (0, 1]
+                shrinks the noise: images are more typical and less varied (Brock et al. 2019,
+                arXiv:1809.11096).
                 `batch_size`: images in one forward pass.
 
         Returns:
