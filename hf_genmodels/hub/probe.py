@@ -61,7 +61,7 @@ def probe_of(model: PreTrainedModel) -> Probe:
     if family.kind == "gan":
         return Probe(
             classes,
-            _noise(config),
+            _noise(model),
             output="images",
             task=task,
             prompt=_drawn(config),
@@ -120,21 +120,20 @@ def _fixed_ids(model: PreTrainedModel, vocab_size: int, seed: int) -> torch.Tens
     return torch.randint(vocab_size, (2, length), generator=generator)
 
 
-def _noise(config: Any) -> dict[str, torch.Tensor]:
+def _noise(model: Any) -> dict[str, torch.Tensor]:
     """Return noise and conditions of a generator, two of each."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    values = config.to_dict()
+    config, values = model.config, model.config.to_dict()
     inputs = {"latents": torch.randn(2, values["latent_dim"], generator=generator)}
     if values["conditioning"] == "class":
         inputs["class_labels"] = torch.tensor([0, config.num_labels - 1])
     elif values["conditioning"] == "attributes":
         inputs["class_labels"] = torch.rand(2, config.num_labels, generator=generator).round()
     elif values["conditioning"] == "text":
-        # Frozen encoders that are read instead have larger vocabularies than this one.
         length = min(MAX_CHECKED_TOKENS, values["max_position_embeddings"])
-        size = (values["text_encoder"] or values)["vocab_size"]
+        size = model.condition.text.encoder.config.vocab_size  # a frozen one has its own
         inputs["input_ids"] = torch.randint(size, (2, length), generator=generator)
         inputs["attention_mask"] = torch.ones(2, length, dtype=torch.int64)
         inputs["attention_mask"][1, length // 2 :] = 0
