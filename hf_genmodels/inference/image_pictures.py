@@ -36,7 +36,7 @@ def draw_samples(drawer: ImageDrawer, data: ImageData, folder: Path, seed: int) 
         for row, place in enumerate(places)
         for image in (*drawn[row * COLUMNS : (row + 1) * COLUMNS], *real[row])
     ]
-    groups = [("generated", COLUMNS), ("real" if number > 1 else "its own", number)]
+    groups = [("generated", COLUMNS), ("real", number)]
     labels = row_labels(drawer, data, places)
     return draw_grid(folder / SAMPLES, np.stack(side_by_side), groups, labels)
 

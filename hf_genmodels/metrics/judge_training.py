@@ -158,7 +158,7 @@ def describe_accuracy(config: GenJudgeConfig) -> str:
         "class": "of held-out images are classified rightly",
         "attributes": "of the attributes of held-out images are found",
         "rotation": "of turned held-out images are told how they were turned",
-        "matching": f"of held-out images find their caption among {CANDIDATES}",
+        "matching": f"of held-out images find their caption among up to {CANDIDATES}",
     }
     return f"{100 * float(config.accuracy or 0):.1f} % {what[config.task]}"
 
