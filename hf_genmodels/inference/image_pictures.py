@@ -19,9 +19,9 @@ MOST_ROWS = 10
 COLUMNS = 8
 REAL_COLUMNS = 4
 NEAREST = 5
-TRUNCATIONS = (1.0, 0.8, 0.6, 0.4)
-SAMPLES, NEIGHBOURS = "evaluation_samples.png", "evaluation_nearest.png"
-INTERPOLATION, TRUNCATION = "evaluation_interpolation.png", "evaluation_truncation.png"
+TRUNCATIONS = (0.4, 0.6, 0.8, 1.0)
+SAMPLES, NEIGHBOURS = "samples.png", "neighbours.png"
+INTERPOLATION, TRUNCATION = "interpolation.png", "truncation.png"
 
 
 def draw_samples(drawer: ImageDrawer, data: ImageData, folder: Path, seed: int) -> Path:

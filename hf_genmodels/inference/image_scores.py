@@ -20,6 +20,7 @@ from hf_genmodels.config.run import CONFIG_NAME
 from hf_genmodels.data.images import load_image_data
 from hf_genmodels.engine.report import write_results
 from hf_genmodels.errors import UserError
+from hf_genmodels.hub.card_evaluation import show_evaluation
 from hf_genmodels.hub.loading import (
     is_checkpoint,
     load_model,
@@ -103,6 +104,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     folder = report_folder(options.model)
     results["pictures"] = draw_pictures(measuring, drawn, generated, chosen, folder)
     write_report(folder, results)
+    show_evaluation(folder.parent, _comparison(results), results["pictures"], _measured_on(results))
     return results
 
 
@@ -196,13 +198,11 @@ def table(results: dict[str, Any]) -> str:
     """Return the results of `evaluate` as lines for a terminal."""
     number = results["num_samples"]
     lines = [f"{'':<32} {'generated':>10} {'real':>10}"]
-    for name, label in LABELS.items():
-        value, samples = _score(results, name)
-        if value is None:
-            continue
-        limit, _ = _score(results["real"], name)
-        note = "" if samples == number else f"  ({samples:,} images)"
-        lines.append(f"{label:<32} {_figure(value):>10} {_figure(limit):>10}{note}")
+    lines += [
+        f"{label:<32} {value:>10} {limit:>10}"
+        + ("" if samples == number else f"  ({samples:,} images)")
+        for label, value, limit, samples in _comparison(results)
+    ]
     for split, found in results.get("retrieval", {}).items():
         lines.append(
             f"{f'own caption of {split}':<32} {_figure(found['precision']):>10} "
@@ -222,9 +222,7 @@ def table(results: dict[str, Any]) -> str:
         )
         lines.append(f"truncation {truncation:<5} {values}")
     lines += [f"left out: {name}: {why}" for name, why in results.get("left_out", {}).items()]
-    lines.append(
-        f"measured on {number:,} generated and {results['num_real']:,} real images by {results['features']}"
-    )
+    lines.append(_measured_on(results))
     lines.append("real: one half of the real images against the other, the limit")
     return "\n".join(lines)
 
@@ -250,6 +248,25 @@ def _options_of_run(model: str) -> dict[str, Any]:
         return {}
     file = (run_folder(folder) if is_checkpoint(folder) else folder) / CONFIG_NAME
     return read_yaml(file) if file.is_file() else {}
+
+
+def _comparison(results: dict[str, Any]) -> list[tuple[str, str, str, int]]:
+    """Return what was measured, its value, that of real images and the number of generated ones."""
+    rows = []
+    for name, label in LABELS.items():
+        value, samples = _score(results, name)
+        if value is not None:
+            limit, _ = _score(results["real"], name)
+            rows.append((label, _figure(value), _figure(limit), samples))
+    return rows
+
+
+def _measured_on(results: dict[str, Any]) -> str:
+    """Return in words how many images were compared by what."""
+    return (
+        f"measured on {results['num_samples']:,} generated and {results['num_real']:,} real images by "
+        f"{results['features']}"
+    )
 
 
 def _judge_steps(model: str) -> int:

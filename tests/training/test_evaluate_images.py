@@ -19,7 +19,7 @@ from hf_genmodels.training.train_judge import main as train_judge
 from tests.hub.conftest import byte_tokenizer
 
 SIDE, NAMES = 8, ["left", "right", "top"]
-PICTURES = {"samples", "nearest", "interpolation", "truncation"}
+PICTURES = {"samples", "neighbours", "interpolation", "truncation"}
 TINY = ["--image_size", "8", "--width", "4", "--feature_dim", "6", "--max_steps", "5"]
 
 
@@ -140,12 +140,31 @@ def test_results_and_pictures_stand_in_the_report_of_the_model(model, folder, ju
     written = json.loads((model / "report" / "results.json").read_text())
     assert written["eval_fid"] == 3.0
     assert written["evaluation"] == json.loads(json.dumps(results))
-    names = {f"evaluation_{name}.png" for name in PICTURES}
+    names = {f"{name}.png" for name in PICTURES}
     assert set(results["pictures"]) == names
     for name in names:
         with Image.open(model / "report" / name) as image:
             assert min(image.size) > 64
     assert {file.name for file in (model / "report").iterdir()} == names | {"results.json"}
+
+
+def test_the_card_shows_the_newest_evaluation_and_keeps_what_else_it_says(model, folder, judge):
+    card = model / "README.md"
+    before = card.read_text()
+
+    evaluate(options(model, folder, judge))
+    once = card.read_text()
+    results = evaluate(options(model, folder, judge, seed=1))
+    twice = card.read_text()
+
+    assert once.count("## Evaluation") == twice.count("## Evaluation") == 1
+    assert once.index("## Evaluation") < once.index("## Limits")
+    assert once != twice
+    assert f"{results['fid_60']:.3f}"[:6] in twice
+    for name in PICTURES:
+        assert f"](report/{name}.png)" in twice
+    kept = [line for line in twice.splitlines() if line in before.splitlines()]
+    assert [line for line in kept if line] == [line for line in before.splitlines() if line]
 
 
 def test_a_perfect_generator_reaches_what_real_images_reach(model, folder, judge, monkeypatch):
@@ -308,7 +327,7 @@ def test_rows_of_pictures_are_named_after_what_was_asked_for(captioned, text_mod
         )
         evaluate(options(text_model, captioned, text_judge))
 
-    labels = dict(seen)["evaluation_samples.png"]
+    labels = dict(seen)["samples.png"]
     assert len(labels) == image_pictures.MOST_ROWS
     assert all(label.startswith("bright ") for label in labels)
 
