@@ -82,6 +82,7 @@ def image_rows(name, part):
 
 IMAGES = {
     "fashion_mnist": (("L", (28, 28)), {"train": 6000, "test": 1000}),
+    "digits": (("L", (28, 28)), {"train": 3000, "test": 500}),
     "emoji": (("RGB", (32, 32)), {"train": 951, "test": 110}),
 }
 
@@ -123,7 +124,11 @@ def test_emoji_have_names_of_their_own_and_what_is_held_out_can_be_put_together(
 def test_the_samples_of_images_are_small_and_say_whom_to_credit():
     files = [file for name in IMAGES for file in (SAMPLES / name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 5_000_000
-    for name, credit in (("fashion_mnist", "Zalando SE"), ("emoji", "Twemoji")):
+    for name, credit in (
+        ("fashion_mnist", "Zalando SE"),
+        ("digits", "MNIST"),
+        ("emoji", "Twemoji"),
+    ):
         for file in ("README.md", "LICENSE"):
             assert credit in (SAMPLES / name / file).read_text(encoding="utf-8")
     assert "CC-BY 4.0" in (SAMPLES / "emoji" / "README.md").read_text(encoding="utf-8")
