@@ -115,6 +115,8 @@ def find_judge(
         return _load(folder, key)
 
     def write(folder: Path) -> None:
+        from hf_genmodels.hub.folder import no_progress_bars
+
         judge = train_judge(
             data,
             config,
@@ -124,7 +126,8 @@ def find_judge(
             bf16=bf16,
             show_progress=show_progress,
         )
-        judge.save_pretrained(folder)
+        with no_progress_bars():
+            judge.save_pretrained(folder)
 
     judge: Any = open_or_build(data.path.parent / f"judge-{key}", load, write)
     return judge.to(device)
