@@ -62,7 +62,8 @@ def build_pair(
     Raises:
         UserError: If model and images do not fit together.
     """
-    if checkpoint is not None:
+    is_pretrained = bool(config.model_name_or_path or config.text_encoder_name)
+    if checkpoint is not None and is_pretrained:
         model_config = GenGANConfig.from_json_file(checkpoint / MODEL_CONFIG)
         pair = GANPair(GenGANGenerator(model_config), GenGANDiscriminator(model_config))
     elif config.model_name_or_path:
