@@ -58,6 +58,21 @@ TINY_PAIRS = {
     "mixed_precision": "no",
     "translate.num_pairs": 0,
 }
+TINY_GAN = {
+    "image_size": 16,
+    "per_device_train_batch_size": 4,
+    "max_steps": 8,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "mixed_precision": "no",
+    "model.generator_width": 4,
+    "model.discriminator_width": 4,
+    "model.latent_dim": 6,
+    "model.condition_dim": 4,
+    "judge.features": "none",
+    "grid.columns": 0,
+}
 
 
 def text(sentences: int) -> str:
@@ -73,6 +88,11 @@ def tiny_run(train_file: Path | str | None = None, **options: Any) -> list[str]:
 def tiny_translation(train_file: Path | str | None = None, **options: Any) -> list[str]:
     """The same for pairs."""
     return _command("seq2seq", TINY_PAIRS, train_file, options)
+
+
+def tiny_gan(train_file: Path | str | None = None, **options: Any) -> list[str]:
+    """The same for images."""
+    return _command("gan", TINY_GAN, train_file, options)
 
 
 def pairs(count: int) -> str:
@@ -310,7 +330,8 @@ def losses(folder: Path) -> list[tuple[Any, ...]]:
     for line in lines:
         values = json.loads(line)
         values.pop("time")
-        values.pop("tokens_per_second", None)
+        for speed in ("tokens_per_second", "images_per_second"):
+            values.pop(speed, None)
         untimed.append(tuple(sorted(values.items())))
     return untimed
 
@@ -329,7 +350,8 @@ def saved_steps(folder: Path) -> list[int]:
 def _fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["hf_genmodels.cli", "training.train_lm", "training.train_seq2seq", "matplotlib.backends.backend_agg", "datasets",
+        ["hf_genmodels.cli", "training.train_lm", "training.train_seq2seq",
+         "training.train_gan", "matplotlib.backends.backend_agg", "datasets",
          "accelerate", "torch.distributed", "torch._dynamo"]
     )  # fmt: skip
     return context
