@@ -413,10 +413,17 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         return output
 
     def _verdict(self, features: torch.Tensor, embeds: torch.Tensor | None) -> torch.Tensor:
-        """Return logits (B,) of features and conditions."""
-        logits = self.head(features).squeeze(1).float()
-        if self.is_projection:
-            logits = logits + (features * self.projection(embeds)).sum(dim=1, dtype=torch.float)
+        """Return logits (B,) of features and conditions.
+
+        Outside autocast: bf16 has steps of 1/64 and more where losses compare two logits beyond 2.
+        """
+        dtype = self.head.weight.dtype
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(dtype)
+            logits = self.head(features).squeeze(1).float()
+            if self.is_projection:
+                directions = self.projection(embeds.to(dtype))
+                logits = logits + (features * directions).sum(dim=1, dtype=torch.float)
         return logits
 
     def _mismatched(
