@@ -18,7 +18,7 @@ help:  ## show this list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
-demo: .venv/installed  ## train a language model and a translator on bundled data, then let both write
+demo: .venv/installed  ## train a language model, a translator and a GAN on bundled data, and show what they make
 	$(OFFLINE) $(BIN)/python -m hf_genmodels.training.demo
 
 test: .venv/installed  ## run the tests, without the network
