@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -18,6 +19,9 @@ from hf_genmodels.config.run import (
     seconds_of,
 )
 from hf_genmodels.errors import UserError
+
+if TYPE_CHECKING:
+    from hf_genmodels.config.gan import TrainGANConfig
 
 
 @dataclass
@@ -203,6 +207,50 @@ def test_bundled_pairs_of_a_preset_give_way_to_the_users():
     hub = parsed("--dataset_name", "user/poems")
     assert (hub.train_file, hub.validation_file) == ([], [])
     assert own.text_column == hub.text_column == "content"
+
+
+GAN_PRESETS = Path(__file__).parents[2] / "training" / "configs" / "gan"
+
+
+def gan_preset(name: str, *flags: str) -> TrainGANConfig:
+    from hf_genmodels.config.gan import TrainGANConfig
+
+    arguments = ["--config", name, *flags]
+    return parse_config(
+        TrainGANConfig, arguments, command="try", description="", presets=GAN_PRESETS
+    )
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GAN_PRESETS.glob("*.yaml")))
+def test_every_preset_of_images_is_a_valid_configuration_of_data_that_are_there(name: str):
+    from hf_genmodels.config.parser import model_config_of
+    from hf_genmodels.data.image_sources import image_sources
+    from hf_genmodels.models.configuration_gan import GenGANConfig
+
+    bundled = "train_file" in yaml.safe_load((GAN_PRESETS / f"{name}.yaml").read_text())
+    own = () if bundled else ("--train_file", "sample:fashion_mnist/train.parquet")
+    parsed = gan_preset(name, *own)
+    train, validation = image_sources(parsed, parsed.model.conditioning)
+    assert (validation is not None) == bundled
+    kind = parsed.model.conditioning or train.tables[0].kind
+    model = model_config_of(
+        GenGANConfig, parsed.model, "model", image_size=parsed.image_size, conditioning=kind
+    )
+    assert model.image_size == parsed.image_size
+    assert parsed.max_steps >= 1
+    assert 0.9 < parsed.ema_decay < 1
+
+
+def test_there_is_a_preset_of_images_for_each_of_these():
+    names = {path.stem for path in GAN_PRESETS.glob("*.yaml")}
+    assert names >= {"mlp-digits", "dcgan-fashion", "modern-fashion", "dcgan-64", "text-emoji"}
+
+
+def test_bundled_images_of_a_preset_give_way_to_the_users():
+    own = gan_preset("modern-fashion", "--train_file", "my_images/")
+    assert (own.train_file, own.validation_file) == (["my_images/"], [])
+    hub = gan_preset("modern-fashion", "--dataset_name", "user/images")
+    assert (hub.train_file, hub.validation_file) == ([], [])
 
 
 @pytest.mark.parametrize(
