@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from hf_genmodels import (
+    GenGANConfig,
+    GenGANGenerator,
     GenGPTConfig,
     GenGPTForCausalLM,
     GenSeq2SeqConfig,
@@ -16,7 +18,7 @@ from hf_genmodels.tokenization.pairs import for_pairs
 
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory):
-    """Folder with `runs/demo` and `runs/demo_translator` in it."""
+    """Folder with `runs/demo`, `runs/demo_translator` and `runs/demo_gan` in it."""
     folder = tmp_path_factory.mktemp("readme")
     tokenizer = train_bpe(["She was here. It was a day."], vocab_size=300, model_max_length=64)
     ids = {
@@ -36,4 +38,6 @@ def published_demo(tmp_path_factory):
         )
     )
     publish_folder(translator, for_pairs(tokenizer, 64), folder / "runs" / "demo_translator")
+    gan = GenGANConfig(conditioning="class", generator_width=4, id2label={0: "Bag", 1: "Sneaker"})
+    publish_folder(GenGANGenerator(gan), None, folder / "runs" / "demo_gan")
     return folder

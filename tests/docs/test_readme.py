@@ -16,7 +16,7 @@ def test_readme_snippet_runs(snippet, published_demo, monkeypatch, capsys):
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize(("number", "family"), [(1, "seq2seq"), (2, "lm")])
+@pytest.mark.parametrize(("number", "family"), [(1, "seq2seq"), (2, "gan"), (3, "lm")])
 def test_readme_names_presets_that_exist(number, family):
     table = README.read_text(encoding="utf-8").split("| `--config` |")[number].split("\n\n")[0]
     presets = Path(__file__).parents[2] / "training" / "configs" / family
