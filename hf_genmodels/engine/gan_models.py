@@ -22,7 +22,7 @@ from hf_genmodels.models.modeling_gan import GenGANDiscriminator, GenGANGenerato
 
 DISCRIMINATOR = "discriminator"
 # Their convolutions are faster with the channels side by side in memory.
-CHANNELS_LAST = ("modern", "dcgan")
+CHANNELS_LAST = ("modern", "dcgan", "resnet")
 
 
 class GANPair(nn.Module):
