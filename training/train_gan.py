@@ -132,7 +132,7 @@ def train(run: Run, config: TrainGANConfig) -> None:
     if run.is_main:
         draw_progress(run.report_dir)
     example = example_of(data, pair.config.conditioning)
-    finish(run, config, family="gan", example=example, picture=GRID)
+    finish(run, config, family="gan", example=example, picture=GRID, plot=plot_gan)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.verify import verify_folder
 
 logger = logging.getLogger("hf_genmodels")
+Plot = Callable[[Path, Path], object]
 
 
 def publish(
@@ -35,7 +36,7 @@ def publish(
     tokenizer: PreTrainedTokenizerFast | None,
     target_tokenizer: PreTrainedTokenizerFast | None = None,
     companions: Mapping[str, PreTrainedModel] | None = None,
-    plot: Callable[[Path, Path], object] = plot_training,
+    plot: Plot = plot_training,
 ) -> None:
     """Write the published folder with the weights as they are now; all ranks call it.
 
@@ -54,8 +55,7 @@ def publish(
         return
     for name in bare_model.all_tied_weights_keys:  # gathered from a sharded model, it is a copy
         state_dict.pop(name, None)
-    with warn_if_failing("No curves were drawn", (UserError, OSError)):
-        plot(run.output_dir / "metrics.jsonl", run.report_dir)
+    _draw_curves(run, plot)
     with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):
         if isinstance(config, FineTuningConfig) and config.lora.r:
             bare_model.save_pretrained(run.output_dir / "adapter")
@@ -102,8 +102,9 @@ def finish(
     family: str,
     example: Sequence[str],
     picture: str = "loss_curve.png",
+    plot: Plot = plot_training,
 ) -> None:
-    """Verify the published folder, upload it if asked to, and say what to do next.
+    """Draw the curves to their end, verify the published folder, upload it if asked to, and say what to do next.
 
     Args:
         run: The run.
@@ -111,11 +112,13 @@ def finish(
         family: What follows `genmodels train`.
         example: Arguments of `genmodels generate` to try the model with.
         picture: What to look at in the report.
+        plot: As for `publish`.
     """
     state = run.state
     if not run.is_main:
         return
     run.metrics.close()
+    _draw_curves(run, plot)  # what was published may be of a step long ago
     if state.step < config.max_steps and not run.is_complete:
         if run.saved_step != state.step:
             raise UserError(
@@ -151,6 +154,12 @@ def finish(
     )
     if config.push_to_hub:
         _push(run, config)
+
+
+def _draw_curves(run: Run, plot: Plot) -> None:
+    """Draw what was measured so far; a failure is only reported."""
+    with warn_if_failing("No curves were drawn", (UserError, OSError)):
+        plot(run.output_dir / "metrics.jsonl", run.report_dir)
 
 
 def _push(run: Run, config: RunConfig) -> None:
