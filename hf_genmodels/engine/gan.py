@@ -14,6 +14,7 @@ import yaml
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from hf_genmodels.config.gan import TrainGANConfig
+from hf_genmodels.config.parser import model_config_of
 from hf_genmodels.data.image_batches import EncodedCaptions, ImageBatches
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.images import ImageData, load_image_data
@@ -25,6 +26,7 @@ from hf_genmodels.engine.publishing import results_of
 from hf_genmodels.engine.run import Run, check_run, make_accelerator
 from hf_genmodels.hub.card import CardData, Metric
 from hf_genmodels.hub.loading import load_tokenizer
+from hf_genmodels.models.configuration_gan import GenGANConfig
 from hf_genmodels.tokenization.bpe import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
 from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
@@ -41,6 +43,17 @@ def check_inputs(config: TrainGANConfig) -> None:
         UserError: With what cannot work.
     """
     check_run(config)
+    if not config.model_name_or_path:
+        by_labels = config.model.discriminator_conditioning == "classifier"
+        model_config_of(
+            GenGANConfig,
+            config.model,
+            "model",
+            image_size=config.image_size,
+            num_channels=config.num_channels or 1,
+            # What the images have is known later.
+            conditioning=config.model.conditioning or ("class" if by_labels else "none"),
+        )
     image_sources(config, config.model.conditioning)
 
 
