@@ -4,6 +4,7 @@ genmodels export OUT my-model
 genmodels export OUT my-gpt2 --format gpt2
 genmodels export OUT my-marian --format marian
 genmodels export OUT my-fast-model --format ctranslate2
+genmodels export OUT my-graphs --format onnx
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "gpt2": ("gen_gpt",),
     "marian": ("gen_seq2seq",),
     "ctranslate2": ("gen_seq2seq",),
+    "onnx": ("gen_gpt", "gen_seq2seq", "gen_gan"),
+}
+# Format and model type -> why there is none.
+REFUSED = {
+    ("onnx", "gen_rnn_seq2seq"): "Its recurrent layers pack rows of unequal length, which a graph "
+    "for every length cannot hold.",
 }
 # Types of transformers' own -> what makes a model of this package of one.
 IMPORTERS = {
@@ -62,7 +69,8 @@ def export(
         out_dir: New or empty folder.
         format: `hub`: everything that the Auto classes need, with the model's code, verified in a
             clean process. `gpt2`, `marian`: what `GPT2LMHeadModel` or `MarianMTModel` loads without
-            any code of ours. `ctranslate2`: what `ctranslate2.Translator` loads.
+            any code of ours. `ctranslate2`: what `ctranslate2.Translator` loads. `onnx`: graphs for
+            onnxruntime, with how to run them.
         overwrite: Replace a model in `out_dir`; other files in it stay.
 
     Returns:
@@ -81,8 +89,14 @@ def export(
     _check_out(source, out, overwrite)
     model, tokenizer = load_model(source), load_tokenizer_if_any(source)
     _check_type(source, model.config.model_type, format)
-    if format == "hub" or tokenizer is None:
+    if format == "hub":
         return _export_hub(source, model, tokenizer, out)
+    if format == "onnx":
+        from hf_genmodels.hub.export_onnx import export_onnx
+
+        return export_onnx(model, tokenizer, load_target_tokenizer(source), out)
+    if tokenizer is None:
+        raise UserError(f"--format {format} needs a tokenizer, and there is none in '{source}'.")
     if format == "gpt2":
         return export_gpt2(model, tokenizer, out)
     export_pairs = export_marian if format == "marian" else export_ctranslate2
@@ -101,7 +115,8 @@ def _check_type(source: Path, model_type: str, format: str) -> None:
         fitting = [name for name, types in FORMATS.items() if model_type in types]
         raise UserError(
             f"--format {format} is for models of type {', '.join(FORMATS[format])}, and '{source}' "
-            f"holds one of type {model_type}. Choose from: {', '.join(fitting)}."
+            f"holds one of type {model_type}. {REFUSED.get((format, model_type), '')}".rstrip()
+            + f" Choose from: {', '.join(fitting)}."
         )
 
 
@@ -124,7 +139,7 @@ def _export_hub(
         companions=companions,
     )
     report = verify.verify_folder(out, model)
-    return ExportReport(out, "hub", 0.0, str(report))
+    return ExportReport(out, "hub", 0.0, f"{report}; largest difference 0")
 
 
 def _check_out(source: Path, out: Path, overwrite: bool) -> None:
@@ -156,8 +171,10 @@ class ExportOptions:
     """Folder to write."""
 
     format: str = "hub"
-    """hub: complete, with the model's code; gpt2, marian: what GPT2LMHeadModel or MarianMTModel loads
-    without any code of ours; ctranslate2: what ctranslate2.Translator loads."""
+    """hub: complete, with the model's code, for every family; gpt2: what GPT2LMHeadModel loads without any
+    code of ours, for language models; marian: what MarianMTModel loads without, for encoder-decoder
+    Transformers; ctranslate2: what ctranslate2.Translator loads, for the same; onnx: graphs for onnxruntime,
+    for language models, encoder-decoder Transformers and generators of images."""
 
     overwrite: bool = False
     """Replace a model that stands in the folder."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub import export_report
 from hf_genmodels.hub.ctranslate2_spec import EXTRA, differences_from_ctranslate2, make_spec
+from hf_genmodels.hub.export_staging import staged_folder
 from hf_genmodels.hub.folder import TARGET_TOKENIZER
 from hf_genmodels.tokenization.saving import save_tokenizer
 
@@ -68,18 +67,13 @@ def export_ctranslate2(
     target_tokens = source_tokens
     if target_tokenizer is not None:
         target_tokens = vocabulary(target_tokenizer, model.config.vocab_size)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with staged_folder(out) as staging:
         make_spec(model, source_tokens, target_tokens).save(str(staging))
         save_tokenizer(tokenizer, staging)
         if target_tokenizer is not None:
             save_tokenizer(target_tokenizer, staging / TARGET_TOKENIZER)
         (staging / "README.md").write_text(_readme(out, target_tokenizer), encoding="utf-8")
         difference, text = _compare(model, staging, source_tokens, target_tokens)
-        _move(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return export_report.ExportReport(out, "ctranslate2", difference, f"checked {out}: {text}")
 
 
@@ -164,12 +158,3 @@ def _readme(out: Path, target_tokenizer: PreTrainedTokenizerFast | None) -> str:
     if target_tokenizer is not None:
         target = f'AutoTokenizer.from_pretrained("{name}/{TARGET_TOKENIZER}")'
     return README.format(name=name, target=target, beams=BEAMS)
-
-
-def _move(staging: Path, out: Path) -> None:
-    """Put complete files into the folder, config.json last: without it CTranslate2 loads nothing."""
-    out.mkdir(exist_ok=True)
-    files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
-    for name in sorted(files, key=lambda name: name.as_posix() == "config.json"):
-        (out / name).parent.mkdir(exist_ok=True)
-        (staging / name).replace(out / name)

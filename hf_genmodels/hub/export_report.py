@@ -39,16 +39,31 @@ class ExportReport:
     text: str
 
 
-def check_difference(out: Path, found: torch.Tensor, expected: torch.Tensor) -> float:
+def check_difference(
+    out: Path,
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    tolerance: float | None = None,
+    what: str = "logits",
+) -> float:
     """Return the largest difference of what a written model and its source compute.
 
+    Args:
+        out: The folder that was written.
+        found: What the written model computes.
+        expected: What its source computes.
+        tolerance: Largest difference that may be, relative to the largest number. `None`: what
+            another order of operations explains.
+        what: What was compared, in words.
+
     Raises:
-        UserError: If it is more than another order of operations explains.
+        UserError: If it is more.
     """
+    tolerance = TOLERANCE if tolerance is None else tolerance
     difference: float = (found - expected).abs().max().item()
-    if not difference <= TOLERANCE * expected.abs().max().item():
+    if not difference <= tolerance * expected.abs().max().item():
         raise UserError(
-            f"'{out}' computes other logits than its source: largest difference {difference:.3g}."
+            f"'{out}' computes other {what} than its source: largest difference {difference:.3g}."
         )
     return difference
 

@@ -262,8 +262,8 @@ class CrossAttention(Attention):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend from (B * n, T, D) to keys and values (B, K, S, C); returns as `forward` does."""
-        beams = len(hidden_states) // len(key)
-        folded = fold_beams(hidden_states, len(key))
+        beams = hidden_states.shape[0] // key.shape[0]
+        folded = fold_beams(hidden_states, key.shape[0])
         query = self.split_heads(self.q_proj(folded), is_normed=True)
         output, weights = self.attend(query, key, value, attention_mask, **kwargs)
         if weights is not None and beams > 1:

@@ -359,7 +359,7 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         is_cached = past_key_values is not None and past_key_values.is_updated.get(0, False)
         return split_source(
             self.config,
-            fold_beams(hidden_states, len(encoder_hidden_states)),
+            fold_beams(hidden_states, encoder_hidden_states.shape[0]),
             encoder_hidden_states,
             attention_mask,
             with_positions=not is_cached,
@@ -374,7 +374,7 @@ class GenSeq2SeqDecoder(GenSeq2SeqStack):
         """Return what the attention implementation wants, hiding the padding of a memory."""
         return create_bidirectional_mask(
             config=self.config,
-            inputs_embeds=fold_beams(hidden_states, len(memory)),
+            inputs_embeds=fold_beams(hidden_states, memory.shape[0]),
             attention_mask=attention_mask,
             encoder_hidden_states=memory,
         )
