@@ -21,18 +21,18 @@ from hf_genmodels.engine.gan_report import REAL_GRID, Grid
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.report import read_metrics, write_results
 from hf_genmodels.engine.run import Run
+from hf_genmodels.inference.image_sampling import draw_images
 from hf_genmodels.metrics.class_scores import class_accuracy, diversity_by_class
 from hf_genmodels.metrics.frechet_distance.gaussian_distance import frechet_distance
 from hf_genmodels.metrics.health import health
 from hf_genmodels.metrics.image_extractors import JudgeFeatures, open_extractor
-from hf_genmodels.metrics.image_features import Extractor, Features, as_bytes, extract
+from hf_genmodels.metrics.image_features import Extractor, Features, extract
 from hf_genmodels.metrics.judge_training import find_judge
 from hf_genmodels.metrics.precision_recall.manifolds import precision_recall
 from hf_genmodels.models.modeling_gan import GenGANGenerator
 
 logger = logging.getLogger("hf_genmodels")
 MOST_REAL = 10_000
-DRAWN_AT_ONCE = 250
 STATISTICS_BATCHES = 20
 STATISTICS_BATCH_SIZE = 100
 _SAMPLE_STREAM, _STATISTICS_STREAM = 41, 42
@@ -206,15 +206,9 @@ def draw_samples(
     """
     random = torch.Generator().manual_seed(mix_seed(seed, _SAMPLE_STREAM) >> 1)
     size = (int(places.max()) + 1, generator.config.latent_dim)
-    latents = torch.randn(size, generator=random)
-    drawn = []
-    for start in range(0, len(places), DRAWN_AT_ONCE):
-        part = places[start : start + DRAWN_AT_ONCE]
-        chosen = mixed_places(images, part)
-        condition: Any = conditions_of(generator, images, captions, chosen)
-        found = generator.sample(len(part), latents=latents[part], **condition)
-        drawn.append(as_bytes(found).cpu().contiguous().numpy())
-    return np.concatenate(drawn)
+    latents = torch.randn(size, generator=random)[places]
+    conditions = conditions_of(generator, images, captions, mixed_places(images, places))
+    return draw_images(generator, conditions, latents)
 
 
 def measure(

@@ -80,34 +80,46 @@ class ImageDrawer:
         truncation: float = 1.0,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Draw images.
-
-        Args:
-            conditions: As `conditions` returns them, N rows each.
-            latents: Noise, (N, latent_dim).
-            truncation: Scales the noise.
-            progress: Is told the number of images of each batch.
-
-        Returns:
-            Bytes, (N, C, S, S).
-        """
-        size = max(1, PIXELS_AT_ONCE // self.model.config.image_size**2)
-        drawn = []
-        for start in range(0, len(latents), size):
-            rows = slice(start, start + size)
-            own = {name: value[rows] for name, value in conditions.items()}
-            images = self.model.sample(
-                len(latents[rows]), latents=latents[rows], truncation=truncation, **own
-            )
-            drawn.append(as_bytes(images).cpu().contiguous().numpy())
-            if progress is not None:
-                progress(len(images))
-        return np.concatenate(drawn)
+        """Draw images; see `draw_images`."""
+        return draw_images(self.model, conditions, latents, truncation, progress)
 
     def noise(self, number: int, seed: int) -> torch.Tensor:
         """Return noise (number, latent_dim); the first rows are the same for any number."""
         latents: torch.Tensor = self.model.draw_latents(number, torch.Generator().manual_seed(seed))
         return latents
+
+
+def draw_images(
+    model: Any,
+    conditions: Conditions,
+    latents: torch.Tensor,
+    truncation: float = 1.0,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Draw any number of images, some at once.
+
+    Args:
+        model: A generator.
+        conditions: Keywords of its `sample`, N rows each.
+        latents: Noise, (N, latent_dim).
+        truncation: Scales the noise.
+        progress: Is told the number of images of each batch.
+
+    Returns:
+        Bytes, (N, C, S, S).
+    """
+    size = max(1, PIXELS_AT_ONCE // model.config.image_size**2)
+    drawn = []
+    for start in range(0, len(latents), size):
+        rows = slice(start, start + size)
+        own = {name: value[rows] for name, value in conditions.items()}
+        images = model.sample(
+            len(latents[rows]), latents=latents[rows], truncation=truncation, **own
+        )
+        drawn.append(as_bytes(images).cpu().contiguous().numpy())
+        if progress is not None:
+            progress(len(images))
+    return np.concatenate(drawn)
 
 
 def spread_places(images: ImageSet, number: int) -> np.ndarray:
