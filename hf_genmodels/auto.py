@@ -229,11 +229,23 @@ def register_all() -> None:
     register_configs()
     for family in FAMILIES.values():
         for auto_class, reference in family.models.items():
+            model_class: Any = resolve(reference)
+            model_class.push_to_hub = _push_to_hub
             getattr(transformers, auto_class).register(
-                resolve(family.config), resolve(reference), exist_ok=True
+                resolve(family.config), model_class, exist_ok=True
             )
         if family.companions:
             _register_companions(family, getattr(transformers, family.head))
+
+
+def _push_to_hub(model: Any, repo_id: str, **options: Any) -> str:
+    """Do what transformers' `push_to_hub` does, and upload the model's code with it.
+
+    A class of an installed package is not custom code to transformers, which uploads the weights alone.
+    """
+    from hf_genmodels.hub.model_push import push_model
+
+    return push_model(model, repo_id, **options)
 
 
 def _register_companions(family: Family, auto_class: Any) -> None:

@@ -24,6 +24,7 @@ from hf_genmodels.config.parser import parse_config
 from hf_genmodels.config.run import check_new_folder
 from hf_genmodels.data.images import load_image_data
 from hf_genmodels.engine.precision import has_fast_bf16
+from hf_genmodels.engine.uploading import Uploads
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import LOCK
 from hf_genmodels.hub.judge_card import publish_judge
@@ -56,15 +57,18 @@ def train(config: TrainJudgeConfig) -> GenJudgeForImageClassification:
     folder = Path(config.output_dir or "").expanduser()
     if not config.overwrite:
         check_new_folder(str(folder), LOCK)
+    config.check_login()
     device = place_model(torch.nn.Linear(1, 1), config.device).weight.device
     data = load_image_data(config, conditioning=KIND_OF.get(config.task))
     print(f"images: {len(data.train):,} of {data.train_names}, {data.kind}")
     judge = train_judge(
         data, config, config, seed=config.seed, device=device, bf16=has_fast_bf16(device)
     )
-    publish_judge(judge.cpu(), folder, data.train_names)
+    publish_judge(judge.cpu(), folder, data.train_names, config.hub_model_id)
     print(f"judge: {describe_accuracy(judge.config)}")
     print(f"published in {folder}")
+    if config.push_to_hub and (report := Uploads(folder, config).finish()):
+        print(report)
     print(f"measure a generator by it: genmodels evaluate GAN --file IMAGES --judge {folder}")
     return judge
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from hf_genmodels.config.hub import HubConfig
 from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.config.run import at_least
 from hf_genmodels.errors import UserError
@@ -97,7 +98,7 @@ class JudgeOptions:
 
 
 @dataclass
-class TrainJudgeConfig(ImageDataConfig, JudgeOptions):
+class TrainJudgeConfig(HubConfig, ImageDataConfig, JudgeOptions):
     """Options of `genmodels train judge`."""
 
     output_dir: str | None = None
@@ -120,6 +121,7 @@ class TrainJudgeConfig(ImageDataConfig, JudgeOptions):
         """
         ImageDataConfig.__post_init__(self)
         JudgeOptions.__post_init__(self)
+        self.check_hub()
         if self.backbone == "lenet" and self.image_size > LARGEST_LENET:
             raise UserError(
                 f"--backbone lenet is for images up to {LARGEST_LENET} pixels, but --image_size is "

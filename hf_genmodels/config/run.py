@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_genmodels.config.hub import HubConfig
 from hf_genmodels.errors import UserError, suggest
 
 CONFIG_NAME = "config.yaml"
@@ -19,7 +20,7 @@ DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d
 
 
 @dataclass
-class RunConfig:
+class RunConfig(HubConfig):
     """One training run: its folder, its length, what it writes and when."""
 
     output_dir: str | None = None
@@ -82,15 +83,6 @@ class RunConfig:
     num_processes: int = 1
     """Processes that train together; more than one starts accelerate launch."""
 
-    push_to_hub: bool = False
-    """Upload the published folder when the run ends."""
-
-    hub_model_id: str | None = None
-    """Repository to upload to, such as user/name."""
-
-    hub_private: bool = False
-    """Create the repository as a private one."""
-
     license: str | None = None
     """Licence of the trained model, for its card, such as apache-2.0 or cc-by-4.0."""
 
@@ -120,8 +112,7 @@ class RunConfig:
             raise UserError(f"--ema_decay is {self.ema_decay}. It must lie in [0, 1).")
         if self.max_time is not None:
             seconds_of(self.max_time)
-        if self.push_to_hub and not self.hub_model_id:
-            raise UserError("--push_to_hub needs --hub_model_id user/name.")
+        self.check_hub()
 
     @property
     def unit(self) -> str:

@@ -69,6 +69,8 @@ def publish(
             target_tokenizer=target_tokenizer,
             companions=companions,
         )
+        if run.uploads is not None:
+            run.uploads.begin(run.state.step)
 
 
 def results_of(run: Run) -> dict[str, Any]:
@@ -133,6 +135,8 @@ def finish(
             family,
             run.output_dir,
         )
+        if run.uploads is not None:
+            run.uploads.stop()
         return
     logger.info("%s", verify_folder(run.output_dir))
     if run.stop_reason:
@@ -152,42 +156,11 @@ def finish(
         run.output_dir,
         shlex.join(example),
     )
-    if config.push_to_hub:
-        _push(run, config)
+    if run.uploads is not None:
+        run.uploads.finish()
 
 
 def _draw_curves(run: Run, plot: Plot) -> None:
     """Draw what was measured so far; a failure is only reported."""
     with warn_if_failing("No curves were drawn", (UserError, OSError)):
         plot(run.output_dir / "metrics.jsonl", run.report_dir)
-
-
-def _push(run: Run, config: RunConfig) -> None:
-    """Upload the published files; a failure loses nothing and is only reported."""
-    from huggingface_hub import HfApi
-
-    from hf_genmodels.hub.folder import published_files
-
-    names = [str(path) for path in published_files(run.output_dir)]
-    model_id = str(config.hub_model_id)
-    try:
-        api = HfApi()
-        api.create_repo(model_id, private=config.hub_private, exist_ok=True)
-        address = api.upload_folder(
-            repo_id=model_id,
-            folder_path=run.output_dir,
-            allow_patterns=names,
-            commit_message=f"Model after {run.state.step} steps",
-        )
-    except Exception as error:  # the network and the hub fail in many ways, none may cost a model
-        logger.warning(
-            "The upload to %s failed: %s\nThe model is complete in %s; upload it later with:\n"
-            "  hf upload %s %s . --exclude 'checkpoints/*'",
-            config.hub_model_id,
-            error,
-            run.output_dir,
-            config.hub_model_id,
-            run.output_dir,
-        )
-        return
-    logger.info("uploaded to %s", address)

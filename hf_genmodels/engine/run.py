@@ -36,6 +36,7 @@ from hf_genmodels.engine.kernels import bound_kernel_memory
 from hf_genmodels.engine.logging import MetricsLog, setup_logging, warn_if_failing
 from hf_genmodels.engine.precision import resolve_precision, sharded_precision
 from hf_genmodels.engine.state import Clock, LoopState
+from hf_genmodels.engine.uploading import Uploads
 from hf_genmodels.errors import UserError, suggest
 
 logger = logging.getLogger("hf_genmodels")
@@ -63,6 +64,7 @@ class Run:
         has_begun: Whether the loop was reached: before that, an error leaves nothing behind.
         is_complete: Whether nothing is left to do, although steps are.
         saved_step: Step of the last checkpoint that was saved or loaded.
+        uploads: What goes to a hub, on the main rank, if it was asked for.
     """
 
     def __init__(self, config: RunConfig, accelerator: Accelerator, output_dir: Path):
@@ -73,6 +75,7 @@ class Run:
         self.stop_reason: str | None = None
         self.is_complete = False
         self.saved_step: int | None = None
+        self.uploads: Uploads | None = None
         self.clock = Clock(self.state)
         self.metrics: MetricsLog
         self.has_begun = False
@@ -248,6 +251,8 @@ class Run:
             signal.signal(number, handler)
         if self.has_begun:
             self.metrics.close()
+        if self.uploads is not None:
+            self.uploads.stop(0.0)
         with warn_if_failing("A tracker did not end well"):
             self.accelerator.end_training()
         if self._lock is not None:
@@ -321,6 +326,7 @@ def check_run(config: RunConfig) -> None:
         if not config.output_dir:
             raise UserError("Name the folder for the model: --output_dir FOLDER.")
         check_new_folder(config.output_dir, LOCK_NAME)
+        config.check_login()
     check_trackers(config.report_to)
 
 
@@ -366,6 +372,8 @@ def begin(run: Run, state: LoopState | None) -> None:
     trackers = None
     if run.is_main:
         _keep_config(run.config, run.output_dir)
+        if run.config.push_to_hub:
+            run.uploads = Uploads(run.output_dir, run.config)
         if run.config.report_to:
             with warn_if_failing("The trackers cannot be used"):
                 run.accelerator.init_trackers("hf_genmodels")

@@ -21,7 +21,7 @@ from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.engine.seq2seq_models import TASK, new_or_pretrained_model
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.folder import TARGET_TOKENIZER
-from hf_genmodels.hub.loading import load_tokenizer
+from hf_genmodels.hub.loading import load_target_tokenizer, load_tokenizer
 from hf_genmodels.tokenization.bpe import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
 from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
@@ -87,7 +87,7 @@ def given_tokenizers(config: TrainSeq2SeqConfig) -> Tokenizers | None:
     if Path(name).is_dir():
         return _load_both(Path(name))
     tokenizer = _load_one(name)
-    return Tokenizers(tokenizer, tokenizer)
+    return Tokenizers(tokenizer, load_target_tokenizer(name) or tokenizer)
 
 
 def identity_of(

@@ -33,7 +33,7 @@ from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 STAGING = ".publishing"
 READY = ".published"
@@ -47,7 +47,9 @@ ROOT_FILES = (
     "README.md",
 )
 TARGET_TOKENIZER = "target_tokenizer"
-CARD_IMAGE = re.compile(r"!\[[^\]]*\]\(((?!https?:)[^)\s]+)\)")
+CARD_IMAGE = re.compile(
+    r"!\[[^\]]*\]\(((?!https?:)[^)\s]+\.(?:png|jpe?g|gif|webp|svg))\)", re.IGNORECASE
+)
 RELATIVE_IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
 
 
@@ -226,14 +228,23 @@ def _write_model(
         model.save_pretrained(staging, state_dict=weights)
     if model.can_generate():
         generation_defaults(model).save_pretrained(staging)
-    if model.config.model_type not in FAMILIES:
-        return
-    fields: dict[str, Any] = {"auto_map": auto_map_for(model.config)}
-    if pipelines := custom_pipelines_for(model.config):
+    if model.config.model_type in FAMILIES:
+        add_code(model.config, staging)
+
+
+def add_code(config: PreTrainedConfig, folder: Path) -> None:
+    """Add the model's code to a folder that holds its config.json, and name the classes there.
+
+    Args:
+        config: Configuration of a model of ours that has no other above it.
+        folder: The folder.
+    """
+    fields: dict[str, Any] = {"auto_map": auto_map_for(config)}
+    if pipelines := custom_pipelines_for(config):
         fields["custom_pipelines"] = pipelines
-    _add_to_config(staging, fields)
-    for file in code_files_for(model.config):
-        shutil.copyfile(file, staging / file.name)
+    _add_to_config(folder, fields)
+    for file in code_files_for(config):
+        shutil.copyfile(file, folder / file.name)
 
 
 def _write_companion(

@@ -56,7 +56,10 @@ decide anything about a single one.
 
 
 def publish_judge(
-    judge: GenJudgeForImageClassification, folder: str | Path, training_data: str
+    judge: GenJudgeForImageClassification,
+    folder: str | Path,
+    training_data: str,
+    model_id: str | None = None,
 ) -> Path:
     """Write a judge in Hub format, with its card and its code; see `publish_folder`.
 
@@ -64,6 +67,7 @@ def publish_judge(
         judge: The judge, on the CPU.
         folder: Where to publish; made if need be.
         training_data: What it was trained on, in words.
+        model_id: Repository that it is meant for, if any.
 
     Returns:
         The folder.
@@ -74,18 +78,22 @@ def publish_judge(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / ".README.md.tmp"
-    staged.write_text(judge_card(judge.config, folder.resolve().name, training_data), "utf-8")
+    card = judge_card(judge.config, folder.resolve().name, training_data, model_id)
+    staged.write_text(card, "utf-8")
     staged.replace(folder / "README.md")
     return publish_folder(judge, None, folder)
 
 
-def judge_card(config: GenJudgeConfig, name: str, training_data: str) -> str:
+def judge_card(
+    config: GenJudgeConfig, name: str, training_data: str, model_id: str | None = None
+) -> str:
     """Return the text of README.md.
 
     Args:
         config: Configuration of the judge.
         name: Name of the model.
         training_data: What it was trained on, in words.
+        model_id: Repository that it is meant for, if any.
     """
     names = list((config.id2label or {}).values())
     listed = ", ".join(text.inline(str(label)) for label in names[:_MOST_NAMES])
@@ -97,7 +105,7 @@ def judge_card(config: GenJudgeConfig, name: str, training_data: str) -> str:
     return _CARD.format(
         metadata=metadata.to_yaml(),
         name=text.inline(name),
-        place=text.string(text.code(name)),
+        place=text.string(text.code(model_id or name)),
         size=config.image_size,
         number=config.num_channels,
         channels={1: "one grey channel", 3: "three colours", 4: "three colours and opacity"}[

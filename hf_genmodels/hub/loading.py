@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, Kind, family_of, resolve, task_of
+from hf_genmodels.auto import FAMILIES, Kind, resolve, task_of
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import (
     TARGET_TOKENIZER,
@@ -109,7 +109,8 @@ def load_companion(source: str | Path, name: str) -> PreTrainedModel | None:
     """Load a model that was published in a subfolder of another one, such as a discriminator.
 
     Args:
-        source: Folder of the other model, of one of the package's types.
+        source: Folder of the other model, of one of the package's types, or the name of its
+            repository on the hub.
         name: The subfolder; see `Family.companions`.
 
     Returns:
@@ -118,12 +119,19 @@ def load_companion(source: str | Path, name: str) -> PreTrainedModel | None:
     Raises:
         UserError: If there is one, but it cannot be loaded.
     """
-    folder = model_folder(source)
-    if name not in companion_names(folder):
+    place = _place(source)
+    family = FAMILIES.get(_config_of(source).model_type)
+    if family is None or name not in family.companions:
         return None
-    model_folder(folder / name)
-    _, model_class = family_of(_config_of(source)).companions[name]
-    return _from_pretrained(resolve(model_class), folder / name, folder / name)
+    model_class = resolve(family.companions[name][1])
+    if not isinstance(place, Path):
+        if not _is_on_hub(place, f"{name}/config.json"):
+            return None
+        return _from_pretrained(model_class, source, place, subfolder=name)
+    if name not in companion_names(place):
+        return None
+    model_folder(place / name)
+    return _from_pretrained(model_class, place / name, place / name)
 
 
 def load_tokenizer(source: str | Path) -> Any:
@@ -187,12 +195,14 @@ def load_target_tokenizer(source: str | Path) -> Any | None:
 
     place = _place(source)
     if not isinstance(place, Path):
+        if not _is_on_hub(place, f"{TARGET_TOKENIZER}/tokenizer.json"):
+            return None
         try:
             return AutoTokenizer.from_pretrained(
                 place, subfolder=TARGET_TOKENIZER, trust_remote_code=False
             )
-        except (OSError, ValueError):  # most repositories have none
-            return None
+        except (OSError, ValueError) as error:
+            raise UserError(_cannot_load(source, place, error)) from error
     folder = (run_folder(place) if is_checkpoint(place) else place) / TARGET_TOKENIZER
     return saving.load_tokenizer(folder) if folder.is_dir() else None
 
@@ -240,6 +250,28 @@ def _place(source: str | Path) -> str | Path:
     if is_id and not Path(source).exists():
         return str(source)
     return model_folder(source)
+
+
+def _is_on_hub(repo_id: str, name: str) -> bool:
+    """Tell whether a repository on the hub has a file; offline, whether it is kept here.
+
+    Raises:
+        UserError: If the hub cannot be asked.
+    """
+    from huggingface_hub import hf_hub_download, is_offline_mode
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(repo_id, name)
+    except LocalEntryNotFoundError as error:
+        if is_offline_mode():
+            return False
+        raise UserError(_cannot_load(repo_id, repo_id, error)) from error
+    except EntryNotFoundError:
+        return False
+    except (OSError, HTTPError) as error:
+        raise UserError(_cannot_load(repo_id, repo_id, error)) from error
+    return True
 
 
 def _config_of(source: str | Path) -> Any:

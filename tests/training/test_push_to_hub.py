@@ -1,0 +1,166 @@
+"""Runs that upload what they publish; the hub is `tests/hub/hub_server.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from hf_genmodels.hub.folder import published_files
+from tests import runs
+from tests.hub.hub_server import TOKEN, Faults, HubServer, client_settings, use_failing_hub, use_hub
+
+ALWAYS = 10_000
+EVERY = {"eval_every": 2, "save_every": 2, "publish": "last", "push_to_hub": "true"}
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def patience(hub: HubServer) -> None:
+    hub.faults = Faults()
+    hub.large_files.clear()  # equal runs have equal weights
+
+
+def run(arguments: list[str], folder: Path, hub: HubServer, prepare: Any = use_hub) -> str:
+    """Train, and return what was printed."""
+    outcome = runs.run(
+        [*arguments, "--output_dir", str(folder)],
+        folder.with_suffix(".log"),
+        prepare=prepare,
+        prepare_arguments=(hub.url, str(folder.parent / "hf")),
+        environment={"HF_HUB_OFFLINE": "0"},
+    )
+    output = outcome.succeeded().output
+    assert TOKEN not in output
+    for file in folder.rglob("*"):
+        assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
+    return output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.as_posix(): (folder / path).read_bytes() for path in published_files(folder)}
+
+
+def test_a_language_model_goes_up_with_every_version(
+    hub: HubServer, train_file: Path, tmp_path: Path
+) -> None:
+    output = run(
+        runs.tiny_run(train_file, **EVERY, hub_model_id="ada/book", hub_private="true"),
+        tmp_path / "run",
+        hub,
+    )
+
+    assert hub.files("ada/book") == contents(tmp_path / "run")
+    assert hub.repositories["ada/book"].private
+    messages = hub.commits("ada/book")
+    assert messages[0] == "Model after 2 steps"
+    assert len(messages) > 1
+    assert f"{hub.url}/ada/book" in output
+    assert 'model="ada/book"' in hub.files("ada/book")["README.md"].decode()
+    assert not (tmp_path / "run" / ".uploading").exists()
+    assert "%|" not in output[: output.index("step 10/10")]  # no bars while it trains
+
+
+@pytest.mark.parametrize("faults", [{"server_errors": ALWAYS}, {"cut_uploads": ALWAYS}])
+def test_a_hub_that_fails_stops_nothing_and_gets_the_model_in_the_end(
+    hub: HubServer, pair_file: Path, tmp_path: Path, faults: dict[str, int]
+) -> None:
+    name = f"ada/{next(iter(faults))}"
+    hub.faults = Faults(**faults)
+
+    output = run(
+        runs.tiny_translation(pair_file, **EVERY, hub_model_id=name),
+        tmp_path / "run",
+        hub,
+        use_failing_hub,
+    )
+
+    assert output.count("was not uploaded") == 1
+    assert output.count("Retrying") == 0
+    assert "step 10/10" in output
+    assert hub.files(name) == contents(tmp_path / "run")
+    assert hub.commits(name) == ["Upload the model"]
+
+
+def test_a_hub_that_stays_away_costs_an_upload_and_says_how_to_do_it_later(
+    hub: HubServer, image_table: Path, tmp_path: Path
+) -> None:
+    hub.faults = Faults(server_errors=ALWAYS)
+    folder = tmp_path / "run"
+    arguments = runs.tiny_gan(image_table, **EVERY, hub_model_id="ada/bars", hub_private="true")
+
+    output = run(arguments, folder, hub)
+
+    assert f"genmodels push {folder} ada/bars --private" in output
+    assert "ada/bars" not in hub.repositories
+    assert (folder / "discriminator" / "model.safetensors").is_file()
+
+
+def test_a_gan_goes_up_and_another_begins_with_it(
+    hub: HubServer, image_table: Path, tmp_path: Path
+) -> None:
+    run(runs.tiny_gan(image_table, **EVERY, hub_model_id="ada/bars"), tmp_path / "run", hub)
+    assert hub.files("ada/bars") == contents(tmp_path / "run")
+
+    base = {"model_name_or_path": "ada/bars", "image_size": 16, "max_steps": 2}
+    widths = dict.fromkeys(name for name in runs.TINY_GAN if name.startswith("model."))
+    run(runs.tiny_gan(image_table, **{**widths, **base}), tmp_path / "next", hub)
+    config = json.loads((tmp_path / "next" / "config.json").read_text())
+    assert config["generator_width"] == 4
+
+
+def test_a_judge_goes_up(hub: HubServer, image_table: Path, tmp_path: Path) -> None:
+    arguments = ["train", "judge", "--train_file", str(image_table), "--image_size", "16"]
+    arguments += ["--epochs", "1", "--max_steps", "2", "--width", "4"]
+
+    run([*arguments, "--push_to_hub", "--hub_model_id", "ada/judge"], tmp_path / "judge", hub)
+
+    assert hub.files("ada/judge") == contents(tmp_path / "judge")
+    assert '"ada/judge"' in hub.files("ada/judge")["README.md"].decode()
+
+
+def test_without_a_login_a_run_does_not_begin(
+    hub: HubServer, train_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in client_settings(hub.url, tmp_path / "hf").items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    options = {"push_to_hub": "true", "hub_model_id": "ada/book", "output_dir": tmp_path / "run"}
+
+    assert "Nobody is logged in" in runs.call(runs.tiny_run(train_file, **options)).error
+    assert not (tmp_path / "run").exists()
+    options["hub_model_id"] = "ada/../book"
+    assert "no name of a repository" in runs.call(runs.tiny_run(train_file, **options)).error
+
+
+def test_commands_take_the_name_of_a_repository(
+    hub: HubServer,
+    image_table: Path,
+    pair_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in client_settings(hub.url, tmp_path / "hf").items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+
+    drawn = runs.call(["generate", "ada/bars", "--num_images", "2", "--output", "images"])
+    drawn.succeeded()
+    assert len(list((tmp_path / "images").glob("*.png"))) >= 2
+    measured = ["evaluate", "ada/bars", "--file", str(image_table), "--num_samples", "32"]
+    runs.call([*measured, "--judge", "ada/judge"]).succeeded()
+    runs.call(["generate", "ada/book", "--prompt", "The river"]).succeeded()
+    translated = runs.call(["generate", "ada/server_errors", "--prompt", "the river"])
+    translated.succeeded()
+    scored = ["evaluate", "ada/server_errors", "--file", str(pair_file)]
+    runs.call(scored).succeeded()
