@@ -7,11 +7,11 @@ WORKERS ?= 2
 PYTEST_OPTIONS ?=
 
 BIN := .venv/bin
-EXTRAS := train,metrics,lora,plots,export,dev
+EXTRAS := train,metrics,lora,plots,export,docs,dev
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format install clean
+.PHONY: help demo cards test test-slow check format docs install clean
 
 help:  ## show this list
 	@echo "usage: make [TARGET] [PYTHON=python3.12] [PIP_OPTIONS=...]"
@@ -20,6 +20,9 @@ help:  ## show this list
 
 demo: .venv/installed  ## train a language model, a translator and a GAN on bundled data, and show what they make
 	$(OFFLINE) $(BIN)/python -m hf_genmodels.training.demo
+
+cards: .venv/installed  ## write the cards of the released presets again, from their runs in runs/
+	$(OFFLINE) $(BIN)/genmodels card --released
 
 test: .venv/installed  ## run the tests, without the network
 	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_OPTIONS)
@@ -36,6 +39,10 @@ check: .venv/installed  ## lint, format, types and import contracts, changing no
 format: .venv/installed  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed  ## build the pages of docs/ into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 install: .venv/installed  ## make .venv with everything but the gradio demo
 
