@@ -59,7 +59,7 @@ def train(run: Run, config: TrainGANConfig) -> None:
     measuring = prepare_measuring(run, config, data)
     pair = build_pair(config, data, tokenizer, checkpoint).to(run.accelerator.device)
     run.replicate(pair)
-    recipe = recipe_of(config, pair.config.architecture)
+    recipe = recipe_of(config, pair.config.architecture, len(data.train))
     identity = identity_of(config, pair, recipe, data)
     optimizer = build_gan_optimizer(pair, recipe)
     schedule = build_schedule(optimizer, config.schedule, config.max_steps)

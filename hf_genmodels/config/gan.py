@@ -54,7 +54,8 @@ class GANLossConfig:
     interpolated (WGAN-GP), divergence (WGAN-div) or none."""
 
     r1: float | None = None
-    """Weight of R1, with relativistic also of R2; by default it follows from the resolution."""
+    """Weight of R1, with relativistic also of R2; by default it follows from the resolution and the
+    number of images."""
 
     r2: float | None = None
     """Weight of R2; by default that of R1 with the relativistic loss, and 0 with the others."""
@@ -138,7 +139,7 @@ class GANOptimConfig:
     """How both networks are updated, with Adam (Kingma and Ba 2015)."""
 
     lr: float | None = None
-    """Learning rate of both; by default it follows from the architecture."""
+    """Learning rate of both; by default it follows from architecture and resolution."""
 
     generator_lr: float | None = None
     """Learning rate of the generator; lr by default."""
@@ -232,8 +233,8 @@ class GridConfig:
 class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
     """Train a conditional GAN from scratch, or go on from a trained one."""
 
-    per_device_train_batch_size: int = 64
-    """Images in one forward pass on one process."""
+    per_device_train_batch_size: int = 0
+    """Images in one forward pass on one process; 0: 32 up to 32 x 32 pixels, 64 above."""
 
     model_name_or_path: str | None = None
     """Folder or hub id of a trained gen_gan model to go on from, with its discriminator/ folder."""
@@ -271,6 +272,8 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
         Raises:
             UserError: If a value cannot work.
         """
+        if not self.per_device_train_batch_size:
+            self.per_device_train_batch_size = 32 if self.image_size <= 32 else 64
         ExampleBatchConfig.__post_init__(self)
         ImageDataConfig.__post_init__(self)
         if self.ema_decay is None:

@@ -22,9 +22,11 @@ from hf_genmodels.engine.estimate import format_count, format_duration
 from hf_genmodels.engine.gan_models import GANPair, build_pair
 from hf_genmodels.engine.gan_recipe import Recipe, build_gan_optimizer, recipe_of
 from hf_genmodels.engine.gan_step import GANObjective, frozen, update
-from hf_genmodels.engine.publishing import results_of
+from hf_genmodels.engine.publishing import circumstances, results_of
 from hf_genmodels.engine.run import Run, check_run, make_accelerator
-from hf_genmodels.hub.card import CardData, Metric
+from hf_genmodels.hub.card import CardData
+from hf_genmodels.hub.card_credit import credit_of
+from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.hub.loading import load_tokenizer
 from hf_genmodels.models.configuration_gan import GenGANConfig
 from hf_genmodels.tokenization.bpe import train_bpe
@@ -203,7 +205,7 @@ def dry_run(config: TrainGANConfig) -> str:
         tokenizer = build_tokenizer(config, data, Path(scratch), show_progress=False)
     run = Run(config, make_accelerator(config), Path(config.output_dir or ""))
     pair = build_pair(config, data, tokenizer, None).to(run.accelerator.device).train()
-    recipe = recipe_of(config, pair.config.architecture)
+    recipe = recipe_of(config, pair.config.architecture, len(data.train))
     speed = _probe(run, config, pair, recipe, data, encoded_captions(config, data, tokenizer))
     seconds = config.max_steps * config.images_per_step / (speed * config.num_processes)
     sizes = [sum(p.numel() for p in n.parameters()) for n in (pair.generator, pair.discriminator)]
@@ -265,19 +267,6 @@ def card_of(
 ) -> CardData:
     """Gather what the model card says."""
     results = results_of(run)
-    metrics = [
-        Metric(
-            type=name,
-            value=results[f"eval_{name}"],
-            dataset=data.train_names,
-            split="train",
-            num_images=results["eval_num_samples"],
-            features=results["features"],
-            real=results.get(f"eval_{name}_real"),
-        )
-        for name in ("fid", "precision", "recall", "coverage", "accuracy")
-        if f"eval_{name}" in results
-    ]
     return CardData(
         name=run.output_dir.resolve().name,
         license=config.license,
@@ -297,12 +286,10 @@ def card_of(
             "loss": config.loss.adversarial,
             "recipe": str(recipe),
             "schedule": config.schedule.name,
-            "precision": run.accelerator.mixed_precision,
-            "seed": config.seed,
-            "processes": run.accelerator.num_processes,
-            "time": format_duration(run.state.seconds),
+            **circumstances(run),
         },
-        metrics=metrics,
+        metrics=metrics_of(results, data.train_names, "train"),
+        credit=credit_of(config.train_file),
         health=results.get("health", ""),
         num_parameters=sum(p.numel() for p in pair.generator.parameters()),
     )
