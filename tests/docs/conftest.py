@@ -1,4 +1,4 @@
-"""Small published models where the README expects the demo's."""
+"""Small published models where the README and the pages expect those of runs."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from hf_genmodels.tokenization.pairs import for_pairs
 
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory):
-    """Folder with `runs/demo`, `runs/demo_translator` and `runs/demo_gan` in it."""
+    """Folder with `runs/demo`, `runs/demo_translator`, `runs/demo_gan` and `runs/emoji` in it."""
     folder = tmp_path_factory.mktemp("readme")
     tokenizer = train_bpe(["She was here. It was a day."], vocab_size=300, model_max_length=64)
     ids = {
@@ -40,4 +40,7 @@ def published_demo(tmp_path_factory):
     publish_folder(translator, for_pairs(tokenizer, 64), folder / "runs" / "demo_translator")
     gan = GenGANConfig(conditioning="class", generator_width=4, id2label={0: "Bag", 1: "Sneaker"})
     publish_folder(GenGANGenerator(gan), None, folder / "runs" / "demo_gan")
+    texts = {name: shared[name] for name in ("vocab_size", "hidden_size", "num_attention_heads")}
+    emoji = GenGANConfig(conditioning="text", generator_width=4, num_channels=3, **texts, **ids)
+    publish_folder(GenGANGenerator(emoji), tokenizer, folder / "runs" / "emoji")
     return folder
