@@ -44,6 +44,12 @@ def format_environment(facts: Mapping[str, str]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
+def describe_hardware() -> str:
+    """Return in words what computes here: the accelerators, or the processor and its cores."""
+    found = _accelerators()
+    return ", ".join(_cpu().split(", ")[:2]) if found == "none" else found
+
+
 def _cpu() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = Path("/proc/cpuinfo")

@@ -25,7 +25,9 @@ from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_samples
 from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.errors import UserError, require_extra
-from hf_genmodels.hub.card import CardData, Metric, Sample
+from hf_genmodels.hub.card import CardData, Sample
+from hf_genmodels.hub.card_credit import credit_of
+from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.hub.loading import load_model, load_tokenizer
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
@@ -259,16 +261,6 @@ def validate(
 def card_of(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
     """Gather what the model card says."""
     results = results_of(run)
-    metrics = [
-        Metric(
-            type=name,
-            value=results[f"eval_{name}"],
-            dataset=data.validation_name,
-            num_tokens=results["eval_tokens"],
-        )
-        for name in ("loss", "perplexity", "bits_per_byte")
-        if f"eval_{name}" in results
-    ]
     source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
     windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
     step_tokens = config.global_batch_size * config.block_size
@@ -279,8 +271,9 @@ def card_of(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextD
         model_id=config.hub_model_id,
         datasets=[config.dataset_name] if config.dataset_name else [],
         training_data={"source": source, "windows": windows, "window": config.block_size},
+        credit=credit_of(config.train_file),
         training=training_facts(run, config.optim, config.schedule, step_tokens),
-        metrics=metrics,
+        metrics=metrics_of(results, data.validation_name),
         samples=[Sample(**sample) for sample in results.get("samples", [])],
         num_parameters=sum(p.numel() for p in model.parameters()),
     )

@@ -19,8 +19,10 @@ from hf_genmodels.engine.estimate import format_count, format_duration
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.report import plot_training
 from hf_genmodels.engine.run import Run
+from hf_genmodels.environment import describe_hardware
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData
+from hf_genmodels.hub.card_facts import keep_card
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.verify import verify_folder
 
@@ -69,6 +71,7 @@ def publish(
             target_tokenizer=target_tokenizer,
             companions=companions,
         )
+        keep_card(run.output_dir, card)
         if run.uploads is not None:
             run.uploads.begin(run.state.step)
 
@@ -90,10 +93,21 @@ def training_facts(
         "tokens in a step": f"{step_tokens:,}",
         "optimiser": optim.name,
         "schedule": schedule.name,
+        **circumstances(run),
+    }
+
+
+def circumstances(run: Run) -> dict[str, Any]:
+    """Return on what and for how long a model was trained, for its card."""
+    processes = run.accelerator.num_processes
+    return {
         "precision": run.accelerator.mixed_precision,
         "seed": run.config.seed,
-        "processes": run.accelerator.num_processes,
+        "processes": processes,
+        "hardware": describe_hardware(),
         "time": format_duration(run.state.seconds),
+        "CPU time": format_duration(run.state.cpu_seconds)
+        + (f" on each of {processes} processes" if processes > 1 else ""),
     }
 
 

@@ -20,6 +20,8 @@ class LoopState:
     """Tokens that were predicted, over all ranks."""
     seconds: float = 0.0
     """Time in the loop, over all processes that worked on this run one after another."""
+    cpu_seconds: float = 0.0
+    """Time that the processors worked for this process, validations and checkpoints included."""
     best_value: float | None = None
     """Best validation result: the lowest loss, or the highest score."""
     best_step: int | None = None
@@ -60,6 +62,7 @@ class Clock:
         self.state = state
         self.rate = 0.0
         self._last = time.monotonic()
+        self._last_cpu = time.process_time()
 
     def tick(self, items: int) -> None:
         """Count a step of so many items (tokens, images), over all ranks."""
@@ -67,6 +70,9 @@ class Clock:
         elapsed = max(now - self._last, 1e-9)
         self._last = now
         self.state.seconds += elapsed
+        cpu = time.process_time()
+        self.state.cpu_seconds += cpu - self._last_cpu
+        self._last_cpu = cpu
         speed = items / elapsed
         # Smoothed over about ten steps.
         self.rate += (speed - self.rate) * (0.1 if self.rate else 1.0)

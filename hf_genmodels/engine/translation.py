@@ -22,12 +22,13 @@ from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_translations
 from hf_genmodels.engine.run import Run
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.card import CardData, Metric, Translation
+from hf_genmodels.hub.card import CardData, Translation
+from hf_genmodels.hub.card_credit import credit_of
+from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.metrics.translation import corpus_scores
 from hf_genmodels.models.decoding import decode
 
 logger = logging.getLogger("hf_genmodels")
-SCORES = ("bleu", "chrf")
 MAX_DRAWN_TOKENS = 40
 
 
@@ -172,29 +173,6 @@ def card_of(
     """Gather what the model card says."""
     results = results_of(run)
     counts = data.train.counts
-    metrics = [
-        Metric(
-            type=name,
-            value=results[f"eval_{name}"],
-            dataset=data.validation_name,
-            num_tokens=results["eval_tokens"],
-        )
-        for name in ("loss", "perplexity")
-        if f"eval_{name}" in results
-    ]
-    metrics += [
-        Metric(
-            type=name,
-            value=results[f"eval_{name}"],
-            dataset=data.validation_name,
-            low=results[f"eval_{name}_low"],
-            high=results[f"eval_{name}_high"],
-            num_sentences=results["eval_num_sentences"],
-            signature=results[f"eval_{name}_signature"],
-        )
-        for name in SCORES
-        if f"eval_{name}" in results
-    ]
     return CardData(
         name=run.output_dir.resolve().name,
         license=config.license,
@@ -214,10 +192,11 @@ def card_of(
             "truncated": f"{counts.truncated:,}",
             "empty, left out": f"{counts.empty:,}",
         },
+        credit=credit_of(config.train_file),
         training=training_facts(
             run, config.optim, config.schedule, config.batch_tokens * config.batches_per_step
         ),
-        metrics=metrics,
+        metrics=metrics_of(results, data.validation_name),
         translations=[Translation(**pair) for pair in results.get("translations", [])],
         num_parameters=sum(p.numel() for p in model.parameters()),
     )

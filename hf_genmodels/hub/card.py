@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from hf_genmodels.hub import card_text as text
 from hf_genmodels.hub.card_images import image_values, picture
 from hf_genmodels.hub.card_kinds import CardKind, kind_of
 from hf_genmodels.hub.card_metadata import metadata_of, metric_name, shown
+from hf_genmodels.hub.citations import citations_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -163,45 +165,55 @@ def render_card(
     Returns:
         The text of README.md.
     """
-    import jinja2
-
     kind = kind_of(config)
     ours = config.model_type in FAMILIES
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), undefined=jinja2.StrictUndefined
-    )
-    rendered = environment.get_template(kind.template).render(
-        card_data=metadata_of(card, config).to_yaml(),
-        name=text.inline(card.name),
-        model_id=text.string(text.code(card.model_id or card.name)),
-        summary=card.summary.strip() or _summary(card, kind),
-        facts=text.rows({"parameters": card.num_parameters} | kind.facts(config)),
-        task=_task(card, kind),
-        verb=VERBS.get(_task(card, kind), "write"),
-        custom_code=ours,
-        own_target_tokenizer=_has_two_vocabularies(config),
-        prompt=text.string(_prompt(card) or kind.prompt),
-        base_model=text.inline(shown(card.base_model)),
-        training_data=text.rows(_training_data(card)),
-        training=text.rows(card.training),
-        loss_curve=picture(folder, LOSS_CURVE),
-        attention_map=picture(folder, ATTENTION_MAP),
-        metrics=[_metric_row(metric) for metric in card.metrics],
-        has_intervals=any(metric.low is not None for metric in card.metrics),
-        signatures=_signatures(card),
-        samples=[text.block(sample.prompt + sample.text) for sample in card.samples],
-        translations=[
-            (text.cell(one.source), text.cell(one.reference), text.cell(one.output))
-            for one in card.translations
-        ],
-        limits=card.limits.strip() or kind.limits,
-        licence=_licence(card, ours),
-        versions=_versions(card),
-        verb_of_commands=kind.verb,
-        credit=card.credit.strip(),
-        **image_values(card, config, _prompt(card) or kind.prompt, folder, companions),
+    rendered = (
+        _templates()
+        .get_template(kind.template)
+        .render(
+            card_data=metadata_of(card, config).to_yaml(),
+            name=text.inline(card.name) or "model",
+            model_id=text.string(text.code(card.model_id or card.name)),
+            summary=card.summary.strip() or _summary(card, kind),
+            facts=text.rows({"parameters": card.num_parameters} | kind.facts(config)),
+            task=_task(card, kind),
+            verb=VERBS.get(_task(card, kind), "write"),
+            custom_code=ours,
+            own_target_tokenizer=_has_two_vocabularies(config),
+            prompt=text.string(_prompt(card) or kind.prompt),
+            base_model=text.inline(shown(card.base_model)),
+            training_data=text.rows(_training_data(card)),
+            training=text.rows(card.training),
+            loss_curve=picture(folder, LOSS_CURVE),
+            attention_map=picture(folder, ATTENTION_MAP),
+            metrics=[_metric_row(metric) for metric in card.metrics],
+            has_intervals=any(metric.low is not None for metric in card.metrics),
+            signatures=_signatures(card),
+            samples=[text.block(sample.prompt + sample.text) for sample in card.samples],
+            translations=[
+                (text.cell(one.source), text.cell(one.reference), text.cell(one.output))
+                for one in card.translations
+            ],
+            limits=card.limits.strip() or kind.limits,
+            licence=_licence(card, ours),
+            versions=_versions(card),
+            verb_of_commands=kind.verb,
+            credit=card.credit.strip(),
+            citations=citations_of(config),
+            **image_values(card, config, _prompt(card) or kind.prompt, folder, companions),
+        )
     )
     return rendered.rstrip() + "\n"
+
+
+@cache
+def _templates() -> Any:
+    """Return the environment that compiles each template once."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), undefined=jinja2.StrictUndefined
+    )
 
 
 def _template(name: str) -> str:
@@ -265,7 +277,9 @@ def _metric_row(metric: Metric) -> dict[str, str]:
 
 def _signatures(card: CardData) -> list[tuple[str, str]]:
     found = {
-        (metric_name(one), text.code(one.signature)): None for one in card.metrics if one.signature
+        (text.paragraph(metric_name(one)), text.code(one.signature)): None
+        for one in card.metrics
+        if one.signature.strip()
     }
     return list(found)
 
@@ -277,10 +291,14 @@ def _licence(card: CardData, ours: bool) -> str:
     return f"No licence was stated for the weights; ask who published them.{code}"
 
 
+def versions_here() -> dict[str, str]:
+    """Return the versions of this process: of Python, of the libraries and of the package."""
+    versions = {"Python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in LIBRARIES}
+    return versions | {"hf_genmodels": metadata.version("hf_genmodels")}
+
+
 def _versions(card: CardData) -> str:
-    versions = card.versions
-    if versions is None:
-        versions = {"Python": platform.python_version()}
-        versions |= {name: metadata.version(name) for name in LIBRARIES}
-        versions["hf_genmodels"] = metadata.version("hf_genmodels")
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+    versions = versions_here() if card.versions is None else card.versions
+    words = (f"{name} {version}" for name, version in versions.items())
+    return text.paragraph(", ".join(filter(str.strip, words)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from hf_genmodels.hub.card_text import inline
 
 BEGIN, END = "<!-- evaluation -->", "<!-- end of the evaluation -->"
 BEFORE = "\n## Limits\n"
+# A picture with its caption, as `_section` writes them.
+_PICTURE = re.compile(r"\n\n[^\n]+:\n\n!\[[^\]\n]*\]\(([^)\n]+)\)")
 _CAPTIONS = {
     "samples.png": "Generated images beside real ones",
     "neighbours.png": "Generated images, each beside the training images that are nearest to it",
@@ -37,16 +40,37 @@ def show_evaluation(
     card = _without_section(file.read_text(encoding="utf-8"))
     unseen = [name for name in pictures if f"](report/{name})" not in card]
     section = _section(rows, unseen, how)
-    head, before, tail = card.partition(BEFORE)
-    text = (
-        f"{head.rstrip()}\n\n{section}\n{before}{tail}"
-        if before
-        else f"{card.rstrip()}\n\n{section}\n"
-    )
+    text = _with_section(card, section)
     staged = file.with_name(".README.md.tmp")
     staged.write_text(text, encoding="utf-8")
     staged.replace(file)
     return True
+
+
+def keep_evaluation(card: str, old: str) -> str:
+    """Return a card with the evaluation that stands in an older one.
+
+    Args:
+        card: Text of the card.
+        old: Text of the older one.
+    """
+    start, stop = old.find(BEGIN), old.find(END)
+    if start < 0 or stop < start:
+        return card
+
+    def unless_shown(found: re.Match[str]) -> str:
+        return "" if f"]({found[1]})" in card else found[0]
+
+    section = _PICTURE.sub(unless_shown, old[start : stop + len(END)])
+    return _with_section(card, section)
+
+
+def _with_section(card: str, section: str) -> str:
+    """Put a section before the limits, or at the end."""
+    head, before, tail = card.partition(BEFORE)
+    if not before:
+        return f"{card.rstrip()}\n\n{section}\n"
+    return f"{head.rstrip()}\n\n{section}\n{before}{tail}"
 
 
 def _section(rows: Sequence[tuple[str, str, str, int]], pictures: Sequence[str], how: str) -> str:

@@ -59,7 +59,7 @@ def image_values(
         "labels": _listed(labels),
         "is_attributes": conditioning == "attributes",
         "has_discriminator": "discriminator" in companions,
-        "health": text.inline(card.health),
+        "health": text.paragraph(card.health),
     }
 
 

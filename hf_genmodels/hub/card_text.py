@@ -8,6 +8,8 @@ from typing import Any
 
 # What Markdown or HTML would read as markup; an underscore between letters is only an underscore.
 _MARKUP = re.compile(r"[\\`*\[\]<>|$~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+# What at the start of a line begins a heading, a list, a quotation or a rule.
+_BLOCK = re.compile(r"^(\d*)([#+=>.)-])")
 
 
 def printable(text: str) -> str:
@@ -21,6 +23,12 @@ def inline(text: str) -> str:
     """Return text for one line of Markdown or one cell of a table, without markup."""
     line = " ".join(printable(text).split())
     return _MARKUP.sub(lambda found: "\\" + found[0], line)
+
+
+def paragraph(text: str) -> str:
+    """Return text for a paragraph of its own on one line, which is no heading, list or rule."""
+    line = inline(text)
+    return _BLOCK.sub(lambda found: found[1] + "\\" + found[2], line)
 
 
 def cell(text: str) -> str:
@@ -49,8 +57,9 @@ def block(text: str) -> str:
 
 def rows(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the rows of a table that have a value."""
-    return [
+    shown = [
         (inline(str(key)), inline(f"{value:,}" if type(value) is int else str(value)))
         for key, value in table.items()
-        if value is not None and value != ""
+        if value is not None
     ]
+    return [(key, value) for key, value in shown if value]

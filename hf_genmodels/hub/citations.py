@@ -1,0 +1,72 @@
+"""What to cite for a model, in BibTeX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_genmodels import __version__
+
+_PACKAGE = """\
+@software{{hf_genmodels,
+  title = {{hf\\_genmodels: compact generative models in Hugging Face format}},
+  version = {{{version}}},
+  license = {{Apache-2.0}}
+}}"""
+_GPT2 = """\
+@techreport{radford2019language,
+  title = {Language Models are Unsupervised Multitask Learners},
+  author = {Radford, Alec and Wu, Jeffrey and Child, Rewon and Luan, David and Amodei, Dario and Sutskever, Ilya},
+  institution = {OpenAI},
+  year = {2019}
+}"""
+_TRANSFORMER = """\
+@inproceedings{vaswani2017attention,
+  title = {Attention Is All You Need},
+  author = {Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit, Jakob and Jones, Llion and Gomez, Aidan N. and Kaiser, Lukasz and Polosukhin, Illia},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2017},
+  eprint = {1706.03762},
+  archiveprefix = {arXiv}
+}"""
+_SEQUENCES = """\
+@inproceedings{sutskever2014sequence,
+  title = {Sequence to Sequence Learning with Neural Networks},
+  author = {Sutskever, Ilya and Vinyals, Oriol and Le, Quoc V.},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2014},
+  eprint = {1409.3215},
+  archiveprefix = {arXiv}
+}"""
+_GAN = """\
+@inproceedings{goodfellow2014generative,
+  title = {Generative Adversarial Nets},
+  author = {Goodfellow, Ian and Pouget-Abadie, Jean and Mirza, Mehdi and Xu, Bing and Warde-Farley, David and Ozair, Sherjil and Courville, Aaron and Bengio, Yoshua},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2014},
+  eprint = {1406.2661},
+  archiveprefix = {arXiv}
+}"""
+_CONDITIONAL_GAN = """\
+@article{mirza2014conditional,
+  title = {Conditional Generative Adversarial Nets},
+  author = {Mirza, Mehdi and Osindero, Simon},
+  journal = {arXiv preprint arXiv:1411.1784},
+  year = {2014}
+}"""
+
+
+def citations_of(config: Any) -> str:
+    """Return the entries of the package and of the method's papers.
+
+    Args:
+        config: The model's configuration.
+    """
+    values = config.to_dict()
+    papers = [_GPT2]
+    if config.model_type == "gen_gan":
+        papers = [_GAN] + [_CONDITIONAL_GAN] * (values["conditioning"] != "none")
+    elif config.model_type == "gen_rnn_seq2seq":
+        papers = [_SEQUENCES]
+    elif config.is_encoder_decoder:
+        papers = [_TRANSFORMER]
+    return "\n\n".join([_PACKAGE.format(version=__version__), *papers])
