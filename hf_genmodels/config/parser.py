@@ -14,6 +14,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from hf_genmodels.config.flags import explain, flag_types, spell_out
 from hf_genmodels.errors import UserError, suggest
 
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 100_000
 T = TypeVar("T")
 C = TypeVar("C")
 
@@ -50,7 +52,9 @@ def parse_config(
     parser = build_parser(config_class, command=command, description=description)
     fields = flag_types(config_class)
     arguments = spell_out(argv, fields)
-    arguments = _with_base_config(arguments, presets, default_preset)
+    arguments, files = _with_base_config(arguments, presets, default_preset)
+    for file in files:
+        _check_sections(read_yaml(file), fields, file)
     try:
         namespace = parser.parse_args(arguments)
         namespace.pop("config", None)
@@ -89,12 +93,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
+    if path.stat().st_size > _MAX_BYTES:
+        raise UserError(f"{path} has more than {_MAX_BYTES:,} bytes: these are no options.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path} must hold `key: value` lines.")
+    if not _is_small(values):
+        raise UserError(f"{path} holds more than {_MAX_VALUES:,} values, aliases written out.")
     return values
 
 
@@ -149,10 +157,13 @@ def _field_names(config_class: type) -> list[str]:
 
 def _with_base_config(
     arguments: list[str], presets: Path | None, default_preset: str | None
-) -> list[str]:
+) -> tuple[list[str], list[Path]]:
     """Put files of options first, so that flags win on either side of them.
 
     The options of a resumed run come before those of `--config`; a preset is meant by its name.
+
+    Returns:
+        The arguments, and the files.
     """
     base: list[Path] = []
     resumed: list[Path] = []
@@ -177,7 +188,8 @@ def _with_base_config(
     asks_for_help = any(flag in ("-h", "--help") for flag in flags)
     if not base and not resumed and not asks_for_help and default_preset is not None:
         base.append(_config_path(default_preset, presets))
-    return [*(f"--config={path}" for path in (*resumed, *base)), *flags]
+    files = [*resumed, *base]
+    return [*(f"--config={path}" for path in files), *flags], files
 
 
 def _config_path(value: str, presets: Path | None) -> Path:
@@ -190,5 +202,33 @@ def _config_path(value: str, presets: Path | None) -> Path:
             f"--config {value}: no such file or preset. {suggest(value, names)}"
             + (f"Presets: {', '.join(names)}." if names else "")
         )
-    read_yaml(path)
     return path
+
+
+def _check_sections(values: dict[str, Any], fields: dict[str, Any], file: Path) -> None:
+    """Refuse what would have jsonargparse read other files or import modules that a file names."""
+    if "config" in values:
+        raise UserError(f"{file}: the option 'config' names another file. Give it on its own.")
+    waiting: list[tuple[str, Any]] = list(values.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            if named := {"class_path", "init_args", "dict_kwargs", "__path__"} & value.keys():
+                raise UserError(f"{file}: {name} must not hold {sorted(named)[0]!r}.")
+            waiting += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif dataclasses.is_dataclass(fields.get(name)) and value is not None:
+            raise UserError(f"{file}: {name} must hold `key: value` lines, not {value!r}.")
+        elif isinstance(value, list):
+            waiting += [(name, inner) for inner in value if isinstance(inner, (dict, list))]
+
+
+def _is_small(values: Any) -> bool:
+    """Tell whether a value is small when every alias in it is written out."""
+    waiting, count = [values], 1
+    while waiting and count <= _MAX_VALUES:
+        value = waiting.pop()
+        if isinstance(value, (dict, list)):
+            count += len(value)
+            if count <= _MAX_VALUES:
+                waiting += value.values() if isinstance(value, dict) else value
+    return count <= _MAX_VALUES

@@ -97,7 +97,12 @@ class TableReader:
             return {}
         parquet = require_extra("pyarrow.parquet", "train")
         stored = (parquet.read_schema(self.file).metadata or {}).get(b"huggingface", b"{}")
-        return dict(json.loads(stored).get("info", {}).get("features") or {})
+        try:
+            return dict(json.loads(stored).get("info", {}).get("features") or {})
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{self.where} names the types of its columns in a damaged way: {error}."
+            ) from error
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
         """Yield the rows; where the format allows it, of these columns only."""

@@ -30,6 +30,7 @@ HEAD_BYTES = 1 << 20
 SAMPLES = Path(__file__).parent.parent / "samples"
 _CHUNK_BYTES = 1 << 18
 _MAX_CSV_FIELD = (1 << 31) - 1
+_MAX_ROW = 64 << 20
 
 
 def expand_files(patterns: Sequence[str | Path]) -> list[Path]:
@@ -205,10 +206,25 @@ def text_chunks(file: Path) -> Iterator[str]:
                 return
 
 
-def text_lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their line ends."""
+def text_lines(file: Path, longest: int | None = None) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file without their line ends.
+
+    Args:
+        file: The file.
+        longest: Most characters of a line; None for any number.
+
+    Raises:
+        UserError: If a line has more, before it is read to its end.
+    """
     rest: list[str] = []
+    length = 0
     for chunk in text_chunks(file):
+        length = len(chunk) - chunk.rfind("\n") - 1 + (0 if "\n" in chunk else length)
+        if longest is not None and length > longest:
+            raise UserError(
+                f"A line of the file '{file}' has more than {longest:,} characters. Part it into "
+                "rows of its own."
+            )
         first, *others = chunk.split("\n")
         rest.append(first)
         if others:
@@ -249,7 +265,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
     if next(text_chunks(file), "").lstrip().startswith("["):
         yield from _json_array(file)
         return
-    for number, line in enumerate(text_lines(file), start=1):
+    for number, line in enumerate(text_lines(file, _MAX_ROW), start=1):
         if not line.strip():
             continue
         row = _parse_json(line, f"line {number} of the file '{file}'")
@@ -279,7 +295,7 @@ def _parse_json(text: str, place: str) -> Any:
 def _csv_rows(file: Path) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(_MAX_CSV_FIELD)
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    lines = (line + "\n" for line in text_lines(file))
+    lines = (line + "\n" for line in text_lines(file, _MAX_ROW))
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
         for row in reader:

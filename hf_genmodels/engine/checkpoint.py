@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -37,12 +37,23 @@ from hf_genmodels.engine.random_state import restore_rank_state, write_rank_stat
 from hf_genmodels.engine.run import Run
 from hf_genmodels.engine.state import LoopState
 from hf_genmodels.errors import UserError
+from hf_genmodels.reading import check_alike, is_number, read_header, read_json, read_tensors
 
 logger = logging.getLogger("hf_genmodels")
 FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL_CONFIG = "model_config.json"
 STAGING = ".staging-"
+# What values of a wrong type or size make the libraries raise.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -131,22 +142,92 @@ def load_checkpoint(
     Raises:
         UserError: If data, tokenizer, model or seed differ from the saved run's.
     """
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    try:
+        return _restore(run, folder, model, optimizer, schedule, ema, identity)
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        raise UserError(
+            f"The checkpoint '{folder}' is damaged or of another run: "
+            f"{' '.join(str(error).split())}. Remove it; the run then goes on from the one before."
+        ) from error
+
+
+def _restore(
+    run: Run,
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    ema: EMA | None,
+    identity: dict[str, Any],
+) -> tuple[LoopState, dict[str, Any] | None]:
+    """Read a checkpoint, each part after checking that it fits what is there."""
+    state = read_json(folder / "state.json")
     check_identity(state["identity"], identity)
-    weights: dict[str, Any] = load_file(folder / "model.safetensors")
+    own = get_model_state_dict(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    weights: dict[str, Any] = read_tensors(folder / "model.safetensors", shapes)
     for alias, name in state["aliases"].items():
         weights[alias] = weights[name]
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise TypeError(f"{name} is of type {tensor.dtype}")
     set_model_state_dict(model, weights, options=FULL)
-    moments = _join_optimizer(load_file(folder / "optimizer.safetensors"), state["optimizer"])
+    groups = state["optimizer"]["param_groups"]
+    _check_groups(groups, optimizer.param_groups)
+    tensors = _read_moments(folder / "optimizer.safetensors", shapes)
+    moments = _join_optimizer(tensors, state["optimizer"])
     set_optimizer_state_dict(model, optimizer, moments, options=FULL)
     _lay_out_as_parameters(optimizer)
+    check_alike(state["schedule"], json.loads(json.dumps(schedule.state_dict())), "schedule")
     schedule.load_state_dict(state["schedule"])
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     if ema is not None:
-        ema.load_state_dict(load_file(folder / "ema.safetensors"))
+        ema.load_state_dict(read_tensors(folder / "ema.safetensors", ema.shapes()))
     data_state = restore_rank_state(folder, run.accelerator.process_index)
-    return LoopState(**state["loop"]), data_state
+    return _loop_state(state["loop"]), data_state
+
+
+def _check_groups(given: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
+    """Check what an optimizer is set to; another release may know other settings."""
+    if len(given) != len(own):
+        raise UserError(
+            f"The saved optimizer has {len(given)} groups of parameters, not {len(own)}."
+        )
+    for number, (theirs, ours) in enumerate(zip(given, own, strict=True)):
+        common = (theirs.keys() & ours.keys()) - {"params"}
+        check_alike(
+            {name: theirs[name] for name in common},
+            {name: ours[name] for name in common},
+            f"optimizer.param_groups[{number}]",
+        )
+
+
+def _read_moments(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Read an optimizer's tensors: each is a number, or has the shape of its parameter."""
+    fitting = {
+        name: fact.shape
+        for name, fact in read_header(file).items()
+        if fact.shape in ((), shapes.get(name.rsplit("|", 1)[0]))
+    }
+    return read_tensors(file, fitting)
+
+
+def _loop_state(values: Mapping[str, Any]) -> LoopState:
+    """Return where a loop stood.
+
+    Raises:
+        UserError: If a value is of another type.
+    """
+    state = LoopState(**values)
+    for name, value in values.items():
+        kind = str(LoopState.__annotations__[name])
+        whole = isinstance(value, int) or "float" in kind
+        if not (is_number(value) and whole) and not (value is None and "None" in kind):
+            raise UserError(f"loop.{name} is damaged: it holds {str(value)[:60]!r}.")
+    return state
 
 
 def newest_checkpoint(run: Run) -> Path | None:
@@ -199,7 +280,7 @@ def mean_of_checkpoints(model: nn.Module, checkpoints: Path, count: int) -> EMA:
     folders = _saved(checkpoints)[-count:]
     mean: dict[str, torch.Tensor] = {}
     for number, folder in enumerate(folders):
-        for name, tensor in load_file(folder / "model.safetensors").items():
+        for name, tensor in read_tensors(folder / "model.safetensors").items():
             if number == 0:
                 mean[name] = tensor.float() if tensor.is_floating_point() else tensor
             elif tensor.is_floating_point():
@@ -213,9 +294,11 @@ def mean_of_checkpoints(model: nn.Module, checkpoints: Path, count: int) -> EMA:
 def check_manifest(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint, or `None` if every file is whole."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         for name, entry in manifest["files"].items():
             path = folder / name
+            if path.name != name:
+                return f"{MANIFEST} names {name!r}, which is not a file of its folder"
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != entry["size"]:

@@ -83,6 +83,11 @@ class EMA:
         state = {_PREFIX + name: _whole(t).contiguous() for name, t in self._shadow.items()}
         return {**state, _COUNT: torch.tensor(self.num_updates)}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of each tensor that `load_state_dict` takes."""
+        shapes = {_PREFIX + name: tuple(tensor.shape) for name, tensor in self._shadow.items()}
+        return {**shapes, _COUNT: ()}
+
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state_dict` returned.
 
@@ -92,9 +97,9 @@ class EMA:
         Raises:
             UserError: If names or shapes differ from this model's.
         """
-        given = {name: tuple(tensor.shape) for name, tensor in state.items() if name != _COUNT}
-        expected = {_PREFIX + name: tuple(tensor.shape) for name, tensor in self._shadow.items()}
-        if given != expected or _COUNT not in state:
+        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        expected = self.shapes()
+        if given != expected:
             differing = sorted(set(given.items()) ^ set(expected.items()))[:3]
             raise UserError(
                 f"The saved average of the weights belongs to another model; it differs in {differing}."

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hf_genmodels.engine.estimate import format_duration
+from hf_genmodels.plain_text import printable
 
 logger = logging.getLogger("hf_genmodels")
 
@@ -22,7 +23,7 @@ class _BarFriendlyHandler(logging.StreamHandler):
     """Writes log lines above a progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(printable(self.format(record)), file=sys.stderr)
         sys.stderr.flush()
 
 

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from hf_genmodels.reading import read_json, read_tensors
 
 logger = logging.getLogger("hf_genmodels")
+_KEYS = 624  # 32-bit words of the Mersenne twister
 
 
 def write_rank_state(staging: Path, rank: int, data_state: dict[str, Any] | None) -> None:
@@ -37,6 +40,9 @@ def restore_rank_state(folder: Path, rank: int) -> dict[str, Any] | None:
     """Restore the random states of one rank, and return its position in a stream.
 
     Says so if the checkpoint was written by fewer processes and holds nothing for this rank.
+
+    Raises:
+        LookupError, TypeError, ValueError, RuntimeError: If the files are damaged.
     """
     path = folder / f"rank-{rank:05d}.safetensors"
     if not path.is_file():
@@ -46,13 +52,18 @@ def restore_rank_state(folder: Path, rank: int) -> dict[str, Any] | None:
             rank,
         )
         return None
-    tensors = load_file(path)
-    values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    tensors = read_tensors(path)
+    values = read_json(path.with_suffix(".json"))
+    kind, position, has_gauss, gauss = values["numpy"]
+    keys = tensors["numpy"].numpy().astype(np.uint32)
+    # numpy itself does not check the position, and would read beyond the keys.
+    if kind != "MT19937" or keys.shape != (_KEYS,) or not 0 <= position <= _KEYS:
+        raise ValueError(f"{path.name} holds no random state of numpy")
+    if not isinstance(values["data"], (dict, type(None))):
+        raise TypeError(f"{path.name} holds no position in the data")
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])
-    kind, position, has_gauss, gauss = values["numpy"]
-    keys = tensors["numpy"].numpy().astype(np.uint32)
     np.random.set_state((kind, keys, position, has_gauss, gauss))  # noqa: NPY002
     version, internal, gauss_next = values["python"]
     random.setstate((version, tuple(internal), gauss_next))

@@ -6,17 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hf_genmodels.plain_text import printable
+
 # What Markdown or HTML would read as markup; an underscore between letters is only an underscore.
 _MARKUP = re.compile(r"[\\`*\[\]<>|$~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 # What at the start of a line begins a heading, a list, a quotation or a rule.
 _BLOCK = re.compile(r"^(\d*)([#+=>.)-])")
-
-
-def printable(text: str) -> str:
-    """Return text with control characters replaced, all but line ends and tabs."""
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 def inline(text: str) -> str:

@@ -29,6 +29,7 @@ from hf_genmodels.auto import (
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, render_card
 from hf_genmodels.hub.generation_defaults import generation_defaults
+from hf_genmodels.reading import read_json
 from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
@@ -135,10 +136,19 @@ def finish_publishing(folder: str | Path) -> bool:
     folder = Path(folder)
     if not (folder / READY).is_dir():
         return False
+    _check_no_links(folder)
     with FileLock(folder / LOCK):
         _move_into_place(folder / READY, folder)
     (folder / LOCK).unlink(missing_ok=True)
     return True
+
+
+def _check_no_links(folder: Path) -> None:
+    """Refuse to move files of, or into, a place that a link leads to."""
+    ready = folder / READY
+    places = [folder / path.relative_to(ready) for path in ready.rglob("*") if path.is_dir()]
+    if link := next((path for path in (ready, *places) if path.is_symlink()), None):
+        raise UserError(f"'{link}' is a link, and a folder was meant. Remove it.")
 
 
 def _move_into_place(ready: Path, folder: Path) -> None:
@@ -192,8 +202,8 @@ def companion_names(folder: str | Path) -> list[str]:
     folder = Path(folder)
     if not (folder / "config.json").is_file():  # a training state
         return []
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    family = FAMILIES.get(config.get("model_type"))
+    config = read_json(folder / "config.json")
+    family = FAMILIES.get(str(config.get("model_type")))
     names = family.companions if family else ()
     return [name for name in names if (folder / name / "config.json").is_file()]
 
@@ -281,10 +291,10 @@ def _write_card(
 
 def _code_names(folder: Path) -> list[str]:
     """Return the names of the Python files that config.json names, and of those they import."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     references = [str(value) for value in config.get("auto_map", {}).values()]
     references += [str(task["impl"]) for task in config.get("custom_pipelines", {}).values()]
-    waiting = {reference.split(".")[0] for reference in references}
+    waiting = {name for ref in references if re.fullmatch(r"\w+", name := ref.split(".")[0])}
     found: set[str] = set()
     while waiting:
         name = waiting.pop()

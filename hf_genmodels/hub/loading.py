@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,20 @@ from hf_genmodels.hub.folder import (
     finish_publishing,
     no_progress_bars,
 )
-from hf_genmodels.hub.model_files import HUB_ID, check_weights, no_folder, no_model
+from hf_genmodels.hub.model_files import (
+    HUB_ID,
+    check_parameters,
+    check_weights,
+    no_folder,
+    no_model,
+    read_config,
+)
+from hf_genmodels.reading import TensorFacts, read_header, read_json, read_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+ADAPTER = "adapter_config.json"
 
 
 def model_folder(path: str | Path) -> Path:
@@ -41,15 +51,13 @@ def model_folder(path: str | Path) -> Path:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise UserError(no_model(folder))
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"'{config_file}' is damaged, it is not JSON: {error}.") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    read_config(config_file)
+    read_config(config_file, check_weights(folder))
+    if (folder / ADAPTER).is_file():
         raise UserError(
-            f"'{config_file}' names no model_type: this is not a model of transformers."
+            f"'{folder / ADAPTER}' would have weights of another place loaded. Load the model in "
+            "Python and save it with the adapter merged, if you trust both."
         )
-    check_weights(folder)
     return folder
 
 
@@ -286,9 +294,55 @@ def _config_of(source: str | Path) -> Any:
     if isinstance(place, Path) and is_checkpoint(place):
         place = run_folder(place)
     try:
+        if not isinstance(place, Path):
+            read_config(_downloaded(place, "config.json"))
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(_cannot_load(source, place, error)) from error
+    except UserError:
+        raise
+    except Exception as error:  # a configuration trips over its values in its own ways
+        raise UserError(_cannot_load(source, place, error.__cause__ or error)) from error
+
+
+def _downloaded(repo_id: str, name: str) -> Path:
+    """Return a file of a repository on the hub.
+
+    Raises:
+        OSError: If there is none, or the hub cannot be asked.
+    """
+    from transformers.utils import cached_file
+
+    return Path(str(cached_file(repo_id, name)))
+
+
+def _facts_of(place: str | Path, subfolder: str) -> dict[str, TensorFacts]:
+    """Check configuration and weights, and return what the headers of the weights say."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    prefix = f"{subfolder}/" if subfolder else ""
+    folder = place
+    if not isinstance(folder, Path):
+        folder = _downloaded(str(place), f"{prefix}config.json").parent
+        try:
+            _downloaded(str(place), f"{prefix}model.safetensors")
+        except (OSError, EntryNotFoundError):
+            index = _downloaded(str(place), f"{prefix}model.safetensors.index.json")
+            for name in sorted(set(read_json(index).get("weight_map", {}).values())):
+                _downloaded(str(place), f"{prefix}{name}")
+    facts = check_weights(folder)
+    read_config(folder / "config.json", facts)
+    return facts
+
+
+def _on_meta(model_class: Any, place: str | Path, subfolder: str) -> Any:
+    """Make a model that takes no memory, as its configuration says."""
+    import torch
+    from transformers import AutoConfig
+
+    config_class = getattr(model_class, "config_class", None) or AutoConfig
+    config = config_class.from_pretrained(place, subfolder=subfolder, trust_remote_code=False)
+    make = getattr(model_class, "from_config", model_class)
+    with torch.device("meta"):
+        return make(config)
 
 
 def _auto_class(source: str | Path) -> Any:
@@ -307,15 +361,22 @@ def _from_pretrained(
     model_class: Any, source: str | Path, place: str | Path, **kwargs: Any
 ) -> PreTrainedModel:
     """Load a model and check that nothing is missing."""
-    import safetensors
-
+    subfolder = kwargs.get("subfolder", "")
     try:
+        facts = _facts_of(place, subfolder)
+        check_parameters(_on_meta(model_class, place, subfolder), facts, str(source))
         with no_progress_bars():
             model, info = model_class.from_pretrained(
-                place, trust_remote_code=False, output_loading_info=True, **kwargs
+                place,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **kwargs,
             )
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(_cannot_load(source, place, error)) from error
+    except UserError:
+        raise
+    except Exception as error:  # a damaged model trips over its values in its own ways
+        raise UserError(_cannot_load(source, place, error.__cause__ or error)) from error
     wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if wrong:
         raise UserError(
@@ -328,29 +389,33 @@ def _from_pretrained(
 def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
     """Load the weights of a training state into the model that its run publishes."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
     from transformers import AutoConfig
 
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-        weights |= {alias: weights[name] for alias, name in state["aliases"].items()}
+        state = read_json(folder / "state.json")
+        config_file = run_folder(folder) / "config.json"
+        read_config(config_file, read_header(folder / "model.safetensors"))
         config = AutoConfig.from_pretrained(run_folder(folder), trust_remote_code=False)
+        weights: Mapping[str, Any] = read_tensors(folder / "model.safetensors")
+        weights = {**weights, **{alias: weights[n] for alias, n in state["aliases"].items()}}
         family = FAMILIES.get(config.model_type)
         if family and family.name:
             own = f"{family.name}."
             weights = {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
+        with torch.device("meta"):
+            bare = auto_class.from_config(config)
+        facts = {name: TensorFacts(tuple(t.shape), str(t.dtype)) for name, t in weights.items()}
+        check_parameters(bare, facts, str(folder))
         model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32)
         model.load_state_dict(weights)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # it was checked by nobody since it was written
         raise UserError(
             f"The checkpoint '{folder}' is damaged or of another run: {' '.join(str(error).split())}"
         ) from error
     return model.eval()
 
 
-def _cannot_load(source: str | Path, place: str | Path, error: Exception) -> str:
+def _cannot_load(source: str | Path, place: str | Path, error: BaseException) -> str:
     reason = " ".join(str(error).split())
     if isinstance(place, Path):
         if "trust_remote_code" in reason:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import torch
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.metrics.image_features import Extractor, prepared, source_name, with_channels
 from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
+from hf_genmodels.reading import read_json, read_tensors
 
 WEIGHT_FILES = (".pth", ".pt", ".safetensors")
+MAX_WEIGHTS_BYTES = 512 << 20
 USUAL_SIZE = 224
 USUAL_MEAN = USUAL_STD = (0.5, 0.5, 0.5)
 
@@ -33,10 +34,7 @@ def open_extractor(source: str | Path, device: str | torch.device = "cpu") -> Ex
         return InceptionFeatures(source, device)
     config = Path(source).expanduser() / "config.json"
     if config.is_file():
-        try:
-            model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-        except ValueError as error:
-            raise UserError(f"'{config}' is damaged, it is not JSON: {error}.") from error
+        model_type = read_json(config).get("model_type")
         if model_type == "gen_judge":
             return JudgeFeatures(source, device)
     return VisionModelFeatures(source, device)
@@ -198,6 +196,7 @@ def _load(model_class: Any, source: str | Path, wanted: str, optional: str = "")
         model, info = model_class.from_pretrained(
             place if place.exists() else str(source),
             trust_remote_code=False,
+            use_safetensors=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -239,16 +238,18 @@ def _size(size: Any, options: dict[str, Any]) -> tuple[int, int]:
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read tensors from a file, and nothing but tensors."""
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise UserError(
             f"There is no file '{path}' with the weights of Inception. Download "
             "weights-inception-2015-12-05-6726825d.pth from the releases of torch-fidelity on GitHub."
         )
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise UserError(
+            f"'{path}' is no file of Inception's weights: it has {path.stat().st_size:,} bytes."
+        )
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(

@@ -41,7 +41,11 @@ def read_text_encoder(name: str) -> PreTrainedModel:
     config = config.get_text_config()
     check_reads_text(config, name)
     return AutoModel.from_pretrained(
-        name, config=config, dtype=torch.float32, trust_remote_code=False
+        name,
+        config=config,
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.reading import read_json
 
 PORTABLE_CLASS = "PreTrainedTokenizerFast"
 _VERSION_5_CLASS = "TokenizersBackend"
@@ -94,8 +95,15 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if not (path / "tokenizer.json").is_file():
         raise UserError(f"There is no tokenizer in the folder '{path}': tokenizer.json is missing.")
     try:
-        tokenizer = _tokenizer_class(path).from_pretrained(path, local_files_only=True)
-    except Exception as error:
+        tokenizer = _tokenizer_class(path).from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+    except UserError:
+        raise
+    except BaseException as error:
+        # What the Rust library trips over is no Exception, as Ctrl-C is not.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserError(f"The tokenizer in '{path}' cannot be loaded: {error}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"The tokenizer in '{path}' is not one of the `tokenizers` library.")
@@ -105,7 +113,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 def _tokenizer_class(folder: Path) -> Any:
     """Choose the class that loads a folder; `AutoTokenizer` would import torch for each."""
     file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     if config.get("tokenizer_class") == PORTABLE_CLASS:
         return PreTrainedTokenizerFast
     from transformers import AutoTokenizer

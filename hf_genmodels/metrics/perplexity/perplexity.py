@@ -73,5 +73,7 @@ def load(folder: str) -> tuple[Any, Any]:
     """Load a model in eval mode, and its tokenizer, without running code from the folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=True
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
