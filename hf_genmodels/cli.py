@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hf_genmodels.errors import UserError, suggest
+from hf_genmodels.plain_text import printable
 
 # The disk or the user's share of it is full.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,7 +84,7 @@ def _complain(message: str) -> None:
     """Print what went wrong; several processes that train together have the same to say."""
     rank = os.environ.get("RANK", "0")
     start = "error" if rank == "0" else f"process {rank}"
-    print(f"{start}: {message}", file=sys.stderr)
+    print(f"{start}: {printable(message)}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:
