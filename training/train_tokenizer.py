@@ -313,7 +313,11 @@ def main(argv: list[str] | None = None) -> None:
     Raises:
         UserError: If what was asked for cannot work.
     """
-    parser = _Parser(prog="genmodels tokenizer", description="Make and examine tokenizers.")
+    parser = _Parser(
+        prog="genmodels tokenizer",
+        description="Make and examine tokenizers.",
+        allow_abbrev=False,
+    )
     commands = parser.add_subcommands(metavar="COMMAND")
     arguments = list(sys.argv[1:] if argv is None else argv)
     for name, (build, text) in _VERBS.items():

@@ -94,6 +94,7 @@ def test_mistakes_write_nothing(tmp_path, flags, message):
     ("argv", "message"),
     [
         (["train", "--vocab_sise", "3"], "Did you mean '--vocab_size'?"),
+        (["train", "--output", "o", "--output_dir", "o"], "unrecognized arguments: --output"),
         (["train", "--vocab_size", "many"], "many"),
         (["train"], "output_dir"),
         (["reprot"], "report"),
