@@ -81,7 +81,10 @@ class RunConfig(HubConfig):
     """Print the configuration, size, memory and estimated time; write nothing."""
 
     num_processes: int = 1
-    """Processes that train together; more than one starts accelerate launch."""
+    """Processes that train together on this machine; they are started from here."""
+
+    max_restarts: int = 0
+    """How often a run whose process died is started again from its newest checkpoint."""
 
     license: str | None = None
     """Licence of the trained model, for its card, such as apache-2.0 or cc-by-4.0."""
@@ -98,7 +101,8 @@ class RunConfig(HubConfig):
             at_least(name, getattr(self, name), 1)
         for name in ("log_every", "keep_checkpoints", "num_processes"):
             at_least(name, getattr(self, name), 1)
-        at_least("num_workers", self.num_workers, 0)
+        for name in ("num_workers", "max_restarts"):
+            at_least(name, getattr(self, name), 0)
         if self.eval_every is None:
             self.eval_every = max(1, self.max_steps // 10)
         if self.save_every is None:
