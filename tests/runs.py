@@ -107,6 +107,27 @@ def pairs(count: int) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+def write_images(folder: Path) -> Path:
+    """Write sixty small pictures of bars, and a table of their classes, attributes and captions."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        pixels = random.integers(60, size=(16, 16), dtype=np.uint8)
+        is_left, is_top = number % 2, number // 2 % 2
+        pixels[:, 4 - 4 * is_left :][:, :8] += 120
+        pixels[8 - 8 * is_top :][:8] += 60
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+        words = f"a bar {'left' if is_left else 'inside'} and {'above' if is_top else 'below'}"
+        rows.append({"file_name": f"{number:02d}.png", "label": ["inside", "left"][is_left],
+                     "is_left": is_left, "is_top": is_top, "caption": words})  # fmt: skip
+    table = folder / "images.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return table
+
+
 def _command(
     family: str, defaults: dict[str, Any], train_file: Path | str | None, options: dict[str, Any]
 ) -> list[str]:
@@ -339,6 +360,14 @@ def losses(folder: Path) -> list[tuple[Any, ...]]:
 def weights(folder: Path) -> bytes:
     """The published weights."""
     return (folder / "model.safetensors").read_bytes()
+
+
+def states(folder: Path) -> dict[str, bytes]:
+    """All tensors that a finished run leaves: published, averages, moments, random states."""
+    newest = sorted(folder.glob("checkpoints/step-*"))[-1]
+    files = [folder / "config.json", folder / "model.safetensors"]
+    files += [*newest.glob("*.safetensors"), *folder.rglob("discriminator/*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def saved_steps(folder: Path) -> list[int]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests import runs
 
@@ -46,21 +43,7 @@ def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def image_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty grey pictures of bars: what is lit is class, attributes and caption."""
-    folder = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    rows = []
-    for number in range(60):
-        pixels = random.integers(60, size=(16, 16), dtype=np.uint8)
-        is_left, is_top = number % 2, number // 2 % 2
-        pixels[:, 4 - 4 * is_left :][:, :8] += 120
-        pixels[8 - 8 * is_top :][:8] += 60
-        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-        words = f"a bar {'left' if is_left else 'inside'} and {'above' if is_top else 'below'}"
-        rows.append({"file_name": f"{number:02d}.png", "label": ["inside", "left"][is_left],
-                     "is_left": is_left, "is_top": is_top, "caption": words})  # fmt: skip
-    table = folder / "images.jsonl"
-    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return table
+    return runs.write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

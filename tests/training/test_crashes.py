@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import shutil
 import signal
 from pathlib import Path
@@ -14,36 +13,6 @@ from typing import Any
 import pytest
 
 from tests import runs
-
-EVERY_STEP = {"save_every": 1, "eval_every": 2, "max_steps": 6, "model__residual_dropout": 0.1}
-
-
-@pytest.mark.timeout(600)
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(train_file: Path, tmp_path: Path):
-    """Killed at seeded moments between the writes of checkpoints, reports and published files."""
-    whole, parts, log = tmp_path / "whole", tmp_path / "parts", tmp_path / "log"
-    runs.run(runs.tiny_run(train_file, output_dir=whole, **EVERY_STEP), log).succeeded()
-    draw = random.Random(5)
-    command = runs.tiny_run(train_file, output_dir=parts, **EVERY_STEP)
-    newest = 0
-    moments = [(1,), (2,), (3,), *((draw.randint(4, 120),) for _ in range(6))]
-    moments += [(count, "staging-step") for count in (1, 4, 7, 8)]  # inside a save
-    for moment in moments:
-        dying = {"prepare": runs.die_at_event, "prepare_arguments": moment}
-        outcome = runs.run(command, log, **dying)
-        if outcome.status == 0:
-            break
-        assert outcome.status == -signal.SIGKILL, outcome.output
-        steps = runs.saved_steps(parts)
-        assert max(steps, default=0) >= newest
-        newest = max(steps, default=0)
-        if (parts / "config.yaml").is_file():
-            command = ["train", "lm", "--resume", str(parts)]
-    runs.run(["train", "lm", "--resume", str(parts)], log).succeeded()
-    assert runs.losses(parts) == runs.losses(whole)
-    assert runs.weights(parts) == runs.weights(whole)
-    assert runs.saved_steps(parts) == [5, 6]
-    assert not list(parts.glob("checkpoints/.*"))
 
 
 def test_a_batch_worker_does_not_hold_the_folder_when_its_run_is_killed(

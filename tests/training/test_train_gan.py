@@ -75,18 +75,6 @@ def lines_of(folder: Path, name: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, lines) if name in line]
 
 
-def states(folder: Path) -> dict[str, bytes]:
-    """All tensors that a finished run leaves: published, averages, moments, random states."""
-    newest = sorted(folder.glob("checkpoints/step-*"))[-1]
-    files = [
-        folder / "config.json",
-        *newest.glob("*.safetensors"),
-        *folder.rglob("discriminator/*"),
-    ]
-    files.append(folder / "model.safetensors")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 @pytest.fixture(scope="session")
 def small_judge(image_table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A judge of eight features, for which sixty images are enough."""
@@ -159,7 +147,7 @@ def test_the_same_command_gives_the_same_bytes_whoever_trained_the_judge(
             **options_of("dcgan", "class", {}),
         )  # fmt: skip
         runs.run(command, tmp_path / "log").succeeded()
-        found.append((runs.losses(folder), states(folder)))
+        found.append((runs.losses(folder), runs.states(folder)))
     assert found[0] == found[1]
 
 
@@ -179,7 +167,7 @@ def test_losses_weights_and_averages_after_stops_are_those_of_a_run_without(
         command = ["train", "gan", "--resume", str(parts)]
     assert "going on after step 7" in runs.run(command, log).succeeded().output
     assert runs.losses(parts) == runs.losses(whole)
-    ours, theirs = states(parts), states(whole)
+    ours, theirs = runs.states(parts), runs.states(whole)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
