@@ -191,7 +191,7 @@ class TextDataConfig:
     """Read the training data while training, without storing tokens first."""
 
     shuffle_buffer: int = 0
-    """Documents in the shuffle buffer of a stream; 0 keeps the order and resumes exactly."""
+    """Documents of a stream that are shuffled at a time; 0 keeps their order."""
 
     block_size: int = 256
     """Tokens in a window, the context of the model while training."""
