@@ -8,6 +8,8 @@ import shutil
 import threading
 from pathlib import Path
 
+from tqdm import tqdm
+
 from hf_genmodels.config.hub import HubConfig
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import WEIGHTS, published_files
@@ -185,7 +187,10 @@ class _Quiet:
     def begin(self) -> None:
         from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
         from huggingface_hub.utils import logging as hub_logging
+        from huggingface_hub.utils import tqdm as hub_bar
 
+        # All bars are kept in one list. The client guards it by a lock of its own, others by tqdm's.
+        hub_bar.set_lock(tqdm.get_lock())
         if self._before is None:
             self._before = (are_progress_bars_disabled(), hub_logging.get_verbosity())
             disable_progress_bars()

@@ -218,15 +218,19 @@ def _weights_of(folder: Path, names: Iterable[str]) -> list[str]:
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing its bars, which stand in the way of a command's own output."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()
+    hub_is_quiet = are_progress_bars_disabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         if enabled:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # those of the hub's client too
+        if hub_is_quiet:
+            disable_progress_bars()
 
 
 def _write_model(

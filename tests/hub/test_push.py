@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
+from huggingface_hub.utils import tqdm as hub_bar
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 from transformers.utils.hub import hf_api
 
 from hf_genmodels.cli import main as genmodels
@@ -489,10 +492,10 @@ def test_a_run_uploads_each_version_as_it_was_and_leaves_out_what_is_superseded(
         versions.append((folder / "model.safetensors").read_bytes())
         uploads.begin(step)
         while step == 1 and not any(method == "PUT" for method, _ in hub.log):
-            pass
+            time.sleep(0.01)
     hub.gate.set()
     while uploads._thread is not None:
-        pass
+        time.sleep(0.01)
 
     report = uploads.finish()
 
@@ -502,6 +505,8 @@ def test_a_run_uploads_each_version_as_it_was_and_leaves_out_what_is_superseded(
     assert last.files["model.safetensors"] == versions[2]
     assert report is not None
     assert not report.is_new
+    # One list of bars, one lock: else a bar of the client ends a run that is about to log a line.
+    assert hub_bar.get_lock() is tqdm.get_lock()
     assert not (folder / SNAPSHOTS).exists()
 
 

@@ -159,8 +159,8 @@ def test_commands_take_the_name_of_a_repository(
     assert len(list((tmp_path / "images").glob("*.png"))) >= 2
     measured = ["evaluate", "ada/bars", "--file", str(image_table), "--num_samples", "32"]
     runs.call([*measured, "--judge", "ada/judge"]).succeeded()
-    runs.call(["generate", "ada/book", "--prompt", "The river"]).succeeded()
-    translated = runs.call(["generate", "ada/server_errors", "--prompt", "the river"])
+    runs.call(["generate", "ada/book", "The river"]).succeeded()
+    translated = runs.call(["generate", "ada/server_errors", "the river"])
     translated.succeeded()
     scored = ["evaluate", "ada/server_errors", "--file", str(pair_file)]
     runs.call(scored).succeeded()
