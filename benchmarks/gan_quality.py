@@ -89,7 +89,7 @@ class Race:
 
     def note(self, side: str, seconds: float, scores: dict[str, float], images: int = 0) -> None:
         """Keep one measurement."""
-        line = {"seed": self.seed, "side": side, "seconds": round(seconds, 1), "images": images}
+        line = {"seed": self.seed, "side": side, "seconds": round(seconds, 3), "images": images}
         append_line(self.args.lines, {**line, **rounded(scores)})
 
 
