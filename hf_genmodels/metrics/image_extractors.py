@@ -32,12 +32,23 @@ def open_extractor(source: str | Path, device: str | torch.device = "cpu") -> Ex
     """
     if Path(source).suffix in WEIGHT_FILES:
         return InceptionFeatures(source, device)
-    config = Path(source).expanduser() / "config.json"
-    if config.is_file():
-        model_type = read_json(config).get("model_type")
-        if model_type == "gen_judge":
-            return JudgeFeatures(source, device)
+    if _model_type(source) == "gen_judge":
+        return JudgeFeatures(source, device)
     return VisionModelFeatures(source, device)
+
+
+def _model_type(source: str | Path) -> str | None:
+    """Return what config.json in a folder or on the hub calls a model; `None` if it cannot be read."""
+    from transformers import AutoConfig
+
+    place = Path(source).expanduser()
+    if place.exists():
+        config = place / "config.json"
+        return read_json(config).get("model_type") if config.is_file() else None
+    try:
+        return AutoConfig.from_pretrained(str(source), trust_remote_code=False).model_type
+    except (OSError, ValueError):
+        return None
 
 
 class JudgeFeatures:
