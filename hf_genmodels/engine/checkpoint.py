@@ -165,7 +165,7 @@ def _restore(
     """Read a checkpoint, each part after checking that it fits what is there."""
     state = read_json(folder / "state.json")
     check_identity(state["identity"], identity)
-    own = get_model_state_dict(model)
+    own: dict[str, Any] = get_model_state_dict(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     weights: dict[str, Any] = read_tensors(folder / "model.safetensors", shapes)
     for alias, name in state["aliases"].items():

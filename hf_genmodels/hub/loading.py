@@ -53,6 +53,8 @@ def model_folder(path: str | Path) -> Path:
         raise UserError(no_model(folder))
     read_config(config_file)
     read_config(config_file, check_weights(folder))
+    if (settings := folder / "generation_config.json").is_file():
+        read_json(settings)
     if (folder / ADAPTER).is_file():
         raise UserError(
             f"'{folder / ADAPTER}' would have weights of another place loaded. Load the model in "
@@ -404,7 +406,10 @@ def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
             weights = {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
         with torch.device("meta"):
             bare = auto_class.from_config(config)
-        facts = {name: TensorFacts(tuple(t.shape), str(t.dtype)) for name, t in weights.items()}
+        facts = {
+            name: TensorFacts(tuple(t.shape), "F32" if t.is_floating_point() else "I64")
+            for name, t in weights.items()
+        }
         check_parameters(bare, facts, str(folder))
         model: PreTrainedModel = auto_class.from_config(config, dtype=torch.float32)
         model.load_state_dict(weights)

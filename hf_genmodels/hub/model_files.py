@@ -94,7 +94,7 @@ def read_config(file: Path, facts: Mapping[str, TensorFacts] | None = None) -> d
 
 
 def check_parameters(model: Any, facts: Mapping[str, TensorFacts], where: str) -> None:
-    """Refuse a configuration that makes a model much larger than its weights.
+    """Refuse a configuration that makes a model much larger than its weights, and weights of whole numbers.
 
     Args:
         model: The model on the meta device, where it takes no memory.
@@ -102,7 +102,8 @@ def check_parameters(model: Any, facts: Mapping[str, TensorFacts], where: str) -
         where: What to call it in a message.
 
     Raises:
-        UserError: If more than twice the numbers are needed that the weights hold.
+        UserError: If more than twice the numbers are needed that the weights hold, or a tensor is of
+            another kind.
     """
     stored = sum(fact.numel for fact in facts.values())
     needed = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
@@ -112,6 +113,14 @@ def check_parameters(model: Any, facts: Mapping[str, TensorFacts], where: str) -
             f"{_largest_sizes(model.config)}: that model has {needed:,} numbers, and the weights "
             f"hold {stored:,}."
         )
+    if hasattr(model.config, "quantization_config"):
+        return
+    for name, tensor in model.state_dict().items():
+        if name in facts and tensor.is_floating_point() != ("F" in facts[name].dtype):
+            raise UserError(
+                f"The weights in '{where}' do not fit its config.json: {name} is of type "
+                f"{facts[name].dtype}."
+            )
 
 
 def _most(name: str, num_tensors: int, numbers: int) -> int | None:

@@ -46,7 +46,7 @@ class TextToTextPipeline(Pipeline):
         source_size = values.get("source_vocab_size")
         if target_tokenizer is None and source_size is not None:
             target_tokenizer = AutoTokenizer.from_pretrained(
-                self.model.name_or_path, subfolder=TARGET_TOKENIZER
+                self.model.name_or_path, subfolder=TARGET_TOKENIZER, trust_remote_code=False
             )
         self.target_tokenizer = target_tokenizer or self.tokenizer
         _check_size(self.tokenizer, source_size or values["vocab_size"])
