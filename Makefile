@@ -7,7 +7,7 @@ WORKERS ?= 2
 PYTEST_OPTIONS ?=
 
 BIN := .venv/bin
-EXTRAS := train,metrics,lora,plots,export,docs,dev
+EXTRAS := train,metrics,lora,plots,export,demo,docs,dev
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ cards: .venv/installed  ## write the cards of the released presets again, from t
 	$(OFFLINE) $(BIN)/genmodels card --released
 
 test: .venv/installed  ## run the tests, without the network
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_OPTIONS)
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not browser" $(PYTEST_OPTIONS)
 
 test-slow: .venv/installed  ## run the tests that take minutes
 	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_OPTIONS)
@@ -40,11 +40,15 @@ format: .venv/installed  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-browser: .venv/installed  ## run the tests that drive the demo in a headless browser, such as chromium of Debian
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_OPTIONS) -e ".[demo,browser]"
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(PYTEST_OPTIONS) tests/demo
+
 docs: .venv/installed  ## build the pages of docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
-install: .venv/installed  ## make .venv with everything but the gradio demo
+install: .venv/installed  ## make .venv with everything
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

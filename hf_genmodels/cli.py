@@ -39,6 +39,7 @@ COMMANDS = {
         "main",
         "measure perplexity, BLEU and more on a text or on pairs",
     ),
+    "demo": ("hf_genmodels.demo.command", "main", "try a model in the browser"),
     "export": ("hf_genmodels.hub.export", "main", "write a model in another format, verified"),
     "card": ("hf_genmodels.hub.card_command", "main", "write the model card of a folder again"),
     "push": ("hf_genmodels.hub.push", "main", "upload a published folder to a model hub"),

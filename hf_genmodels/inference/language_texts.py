@@ -110,17 +110,18 @@ def continue_prompt(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=min(wanted, room),
-        pad_token_id=_pad_token_id(tokenizer),
+        pad_token_id=pad_token_id(tokenizer),
         **options.to_kwargs(),
     )
     texts = []
     for sequence in sequences[:, ids.shape[1] :]:
-        count = int((sequence != _pad_token_id(tokenizer)).sum())
+        count = int((sequence != pad_token_id(tokenizer)).sum())
         texts.append(Text(prompt, tokenizer.decode(sequence, skip_special_tokens=True), count))
     return texts
 
 
-def _pad_token_id(tokenizer: PreTrainedTokenizerFast) -> int | None:
+def pad_token_id(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Return the token that fills rows up: the one that ends a text, if there is none for that."""
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
