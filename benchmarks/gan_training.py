@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.state import AcceleratorState
 from gan_common import Ours, images_of, machine, parsed, parser, preset, show
 from gan_reference import (
     LATENT_DIM,
@@ -225,16 +226,16 @@ def dcgan(args: argparse.Namespace) -> Rates:
     images = ImageSet(noise)
     data = ImageData(images, None, "none", [], 3, [], "noise", "", Path(), "noise")
     plain, width, batch = scaled(noise), args.dcgan_width, args.dcgan_batch
-    sides: dict[str, Any] = {
-        "example, fp32": Example(plain, width, batch, bf16=False),
-        "ours, fp32": Ours(dcgan_config(args, "no"), data),
-    }
-    if has_fast_bf16(torch.device("cpu")):
-        sides |= {
-            "example, bf16": Example(plain, width, batch, bf16=True),
-            "ours, bf16": Ours(dcgan_config(args, "bf16"), data),
+    rates = Rates()
+    names = {"no": "fp32", "bf16": "bf16"}
+    for precision in ("no", "bf16") if has_fast_bf16(torch.device("cpu")) else ("no",):
+        AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision
+        sides: dict[str, Any] = {
+            f"example, {names[precision]}": Example(plain, width, batch, bf16=precision == "bf16"),
+            f"ours, {names[precision]}": Ours(dcgan_config(args, precision), data),
         }
-    return in_turns(sides, args.dcgan_rounds, 1, batch)
+        rates |= in_turns(sides, args.dcgan_rounds, 1, batch)
+    return rates
 
 
 def reference_layouts(args: argparse.Namespace) -> Rates:
