@@ -16,7 +16,7 @@ tags:
 # {name}
 
 {what}, written as ONNX by `genmodels export --format onnx`. It needs neither PyTorch nor transformers:
-`pip install onnxruntime tokenizers numpy`. Batches and lengths may have any size{limit}.
+`pip install {libraries}`. Batches and lengths may have any size{limit}.
 
 ```python
 {code}
@@ -102,7 +102,10 @@ def onnx_readme(config: Any, name: str, has_target_tokenizer: bool) -> str:
         values = _of_generator(config, place)
     else:
         values = _of_text_model(config, place, has_target_tokenizer)
-    return _START.format(name=text.inline(name), **values)
+    libraries = ["onnxruntime", "numpy"]
+    libraries += ["tokenizers"] * ("Tokenizer" in values["code"])
+    libraries += ["pillow"] * ("PIL" in values["code"])
+    return _START.format(name=text.inline(name), libraries=" ".join(libraries), **values)
 
 
 def _of_text_model(config: Any, name: str, has_target_tokenizer: bool) -> dict[str, str]:
