@@ -116,7 +116,7 @@ def train(run: Run, config: TrainGANConfig) -> None:
             run.log(shown=tuple(shown), **measured, lr=rate, **norms)
 
         last = state.step == config.max_steps
-        with run.clock.paused(), averaged(ema, generator):
+        with run.clock.paused(), averaged(ema if run.is_due(last) else None, generator):
             if state.every(config.eval_every) or last:
                 validate(run, config, generator, data, captions, measuring, grid)
                 run.stop_if_no_gain()

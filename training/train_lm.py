@@ -97,7 +97,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
             run.log(loss=loss, lr=rate, grad_norm=grad_norm)
 
         last = state.step == config.max_steps
-        with run.clock.paused(), averaged(ema, bare_model):
+        with run.clock.paused(), averaged(ema if run.is_due(last) else None, bare_model):
             if state.every(config.eval_every) or last:
                 validate(run, config, model, bare_model, tokenizer, data)
                 run.stop_if_no_gain()

@@ -108,7 +108,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
             run.log(**measured, lr=rate, grad_norm=grad_norm, padding=round(counts.padding, 4))
 
         last = state.step == config.max_steps
-        with run.clock.paused(), averaged(ema, bare_model):
+        with run.clock.paused(), averaged(ema if run.is_due(last) else None, bare_model):
             if state.every(config.eval_every) or last:
                 validate(run, config, model, bare_model, tokenizers, data)
                 run.stop_if_no_gain()

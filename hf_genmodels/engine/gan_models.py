@@ -18,11 +18,13 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_companion, load_model
 from hf_genmodels.models.configuration_gan import GenGANConfig
 from hf_genmodels.models.frozen_text import copy_text_encoder, frozen_fields
-from hf_genmodels.models.modeling_gan import GenGANDiscriminator, GenGANGenerator
+from hf_genmodels.models.modeling_gan import (
+    CHANNELS_LAST,
+    GenGANDiscriminator,
+    GenGANGenerator,
+)
 
 DISCRIMINATOR = "discriminator"
-# Their convolutions are faster with the channels side by side in memory.
-CHANNELS_LAST = ("modern", "dcgan", "resnet")
 
 
 class GANPair(nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 
 from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.data.seeding import mix_seed
-from hf_genmodels.engine.gan_models import CHANNELS_LAST, GANPair
+from hf_genmodels.engine.gan_models import GANPair
 from hf_genmodels.engine.gan_recipe import Recipe
 from hf_genmodels.engine.gan_text import TextLosses
 from hf_genmodels.engine.run import Run
@@ -33,7 +33,7 @@ from hf_genmodels.losses.gradient_penalty import (
     zero_centered,
 )
 from hf_genmodels.losses.text_image import matching_aware_loss
-from hf_genmodels.models.modeling_gan import GenGANDiscriminatorOutput
+from hf_genmodels.models.modeling_gan import CHANNELS_LAST, GenGANDiscriminatorOutput
 
 CONDITIONS = ("class_labels", "input_ids", "attention_mask")
 Verdicts: TypeAlias = Any  # a GenGANDiscriminatorOutput, in which what was asked for is not None
@@ -315,4 +315,4 @@ def update(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> fl
 def mean_over_ranks(run: Run, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Return the means of what was summed over micro-batches; ranks agree here whether to stop."""
     count = run.config.batches_per_step
-    return run.agree({name: value / count for name, value in sums.items()})
+    return run.agree({name: value.detach() / count for name, value in sums.items()})

@@ -233,6 +233,16 @@ class Run:
             "new run with a lower learning rate, or resume this one with --mixed_precision no."
         )
 
+    def is_due(self, last: bool) -> bool:
+        """Tell whether anything is measured, saved or published after this step.
+
+        Args:
+            last: Whether it is the last step.
+        """
+        every, config = self.state.every, self.config
+        stops = last or self.stop_reason is not None
+        return stops or every(config.eval_every) or every(config.save_every)
+
     def stop_if_no_gain(self) -> None:
         """Let the run end if validation has not improved for as long as the user allowed."""
         patience = self.config.early_stopping_patience

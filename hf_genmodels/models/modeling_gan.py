@@ -25,7 +25,7 @@ from .gan_networks import ImageDecoder, build_discriminator, build_generator
 from .gan_text import TextEncoder, TokenHead, Words
 
 # Their transposed convolutions are faster with the channels side by side in memory.
-CHANNELS_LAST = ("modern", "dcgan")
+CHANNELS_LAST = ("modern", "dcgan", "resnet")
 RANDOM_GROUP = (
     16  # a CPU's random numbers are made in groups of as many, which do not depend on others
 )
@@ -320,7 +320,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
     def _lay_out(self) -> None:
         """Put the channels of the weights side by side in memory, where that is faster."""
         if self.config.architecture in CHANNELS_LAST:
-            weight = self.network.blocks[0].conv.weight
+            weight = next(p for p in self.network.blocks.parameters() if p.ndim == 4)
             if not weight.is_contiguous(memory_format=torch.channels_last):
                 with torch.inference_mode(False):  # of a caller, who may train afterwards
                     moved: Any = self  # the type of `to` does not know this argument
