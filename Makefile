@@ -5,13 +5,16 @@ PIP_OPTIONS ?=
 # Test processes, and what else to hand to pytest: make test PYTEST_OPTIONS="-k resume"
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
+# What make torture kills, and the seed of the moments.
+KILLS ?= 200
+SEED ?= 0
 
 BIN := .venv/bin
 EXTRAS := train,metrics,lora,plots,export,demo,docs,dev
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cards test test-slow check format docs install clean
+.PHONY: help demo cards test test-slow torture check format docs install clean
 
 help:  ## show this list
 	@echo "usage: make [TARGET] [PYTHON=python3.12] [PIP_OPTIONS=...]"
@@ -29,6 +32,9 @@ test: .venv/installed  ## run the tests, without the network
 
 test-slow: .venv/installed  ## run the tests that take minutes
 	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_OPTIONS)
+
+torture: .venv/installed  ## kill KILLS=200 training runs at random moments and check that nothing is lost
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --kills $(KILLS) --seed $(SEED)
 
 check: .venv/installed  ## lint, format, types and import contracts, changing nothing
 	$(BIN)/ruff check .
