@@ -222,15 +222,34 @@ def measure(
     """Draw images, each rank some of them, and compare them with real ones.
 
     Returns:
-        `eval_fid` and more, the same on all ranks.
+        `eval_fid` and more, the same on all ranks. Empty if the judge or a metric failed on any of
+        them: training does without.
     """
     count = config.judge.num_samples
     rank, world_size = run.accelerator.process_index, run.accelerator.num_processes
     places = np.arange(rank, count, world_size)
     drawn = draw_samples(generator, data.train, captions, places, config.seed)
-    rows = [(extract(measuring.extractor, drawn), mixed_places(data.train, places))]
+    what = f"The images of step {run.state.step} were not measured"
+    rows: list[tuple[Features, np.ndarray]] = []
+    with warn_if_failing(what):
+        rows = [(extract(measuring.extractor, drawn), mixed_places(data.train, places))]
     if world_size > 1:
         rows = gather_object(rows)
+    if sum(len(own) for _, own in rows) < count:
+        return {}
+    measured: dict[str, Any] = {}
+    with warn_if_failing(what):
+        measured = _compare(generator, data, measuring, rows)
+    return measured
+
+
+def _compare(
+    generator: GenGANGenerator,
+    data: ImageData,
+    measuring: Measuring,
+    rows: list[tuple[Features, np.ndarray]],
+) -> dict[str, Any]:
+    """Return the distances between what all ranks drew and real images."""
     features = np.concatenate([part.features for part, _ in rows])
     real = measuring.real
     manifold = precision_recall(features, real.features[: len(features)])
@@ -280,8 +299,9 @@ def validate(
     measured: dict[str, Any] = {}
     if measuring is not None:
         measured = measure(run, config, generator, data, captions, measuring)
-        run.state.record_eval(measured["eval_fid"])
-        run.metrics.write(run.state.step, measured)
+        if measured:
+            run.state.record_eval(measured["eval_fid"])
+            run.metrics.write(run.state.step, measured)
     if not run.is_main:
         return
     history = read_metrics(run.output_dir / "metrics.jsonl")

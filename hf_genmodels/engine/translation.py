@@ -60,10 +60,12 @@ def validate(
     translations: list[dict[str, str]] = []
     if config.translate.num_pairs:
         translations = translate(run, config, bare_model, tokenizers, data)
-        measured |= _scores(config, translations)
+        with warn_if_failing(f"The translations of step {run.state.step} were not scored"):
+            measured |= _scores(config, translations)
     best_before = run.state.best_value
     metric = config.metric_for_best
-    run.state.record_eval(measured[f"eval_{metric}"], higher_is_better=metric != "loss")
+    if f"eval_{metric}" in measured:
+        run.state.record_eval(measured[f"eval_{metric}"], higher_is_better=metric != "loss")
     is_best = run.state.best_value != best_before
     numbers = {name: value for name, value in measured.items() if not isinstance(value, str)}
     if not what:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from hf_genmodels import GenGANDiscriminator, GenGANGenerator
+from hf_genmodels.engine import gan_validation
 from hf_genmodels.engine.gan_step import Drawn, GANObjective
 from tests import runs
 
@@ -211,6 +212,31 @@ def test_a_run_that_collapses_ends_with_its_best_at_the_root_and_says_what_happe
     assert runs.weights(folder) == runs.weights(until_best)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{best} of 60" in card
+
+
+@pytest.mark.parametrize("part", ["extract", "frechet_distance"])
+def test_a_judge_or_a_metric_that_raises_stops_nothing(
+    part: str,
+    image_table: Path,
+    small_judge: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    real, calls = getattr(gan_validation, part), iter(range(99))
+
+    def fails_later(*arguments: Any, **options: Any) -> Any:
+        if next(calls) in (1, 2):  # not when it looks at the real images
+            raise ValueError("no square root")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(gan_validation, part, fails_later)
+    options = options_of("dcgan", "class", {"judge__features": small_judge})
+    command = runs.tiny_gan(image_table, output_dir=tmp_path / "run", judge__num_samples=60,
+                            max_steps=3, eval_every=1, **options)  # fmt: skip
+    output = runs.call(command).succeeded().output
+    assert output.count("were not measured: no square root") == 2
+    assert [line["step"] for line in lines_of(tmp_path / "run", "eval_fid")] == [3]
+    assert "3 of 3" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
 def test_training_moves_the_distance_towards_the_real_images(
