@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hf_genmodels.data.packing import PackedWindows, PaddedWindows, collate
 from hf_genmodels.data.seeding import mix_seed
+from hf_genmodels.errors import UserError
 
 
 def permutation(seed: int, epoch: int, size: int) -> torch.Tensor:
@@ -160,8 +161,37 @@ def batch_loader(
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=collate_fn,
+        collate_fn=_Shared(collate_fn) if num_workers else collate_fn,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),
     )
+
+
+class SharedMemoryError(UserError):
+    """Workers cannot hand over batches. Made again from a worker's, whatever its words."""
+
+    def __init__(self, *_: object):
+        super().__init__(
+            "The processes of --num_workers cannot hand over batches, perhaps because the shared memory "
+            "of this machine (/dev/shm) is full. Make room there, or use --num_workers 0."
+        )
+
+
+class _Shared:
+    """Puts a batch into shared memory where an error still reaches the training process.
+
+    Later it would be in a thread of the worker, and the training process would wait forever.
+    """
+
+    def __init__(self, collate_fn: Callable[[Any], Any]):
+        self._collate_fn = collate_fn
+
+    def __call__(self, examples: Any) -> Any:
+        batch = self._collate_fn(examples)
+        try:
+            for tensor in batch.values():
+                tensor.share_memory_()
+        except (RuntimeError, OSError):
+            raise SharedMemoryError from None
+        return batch

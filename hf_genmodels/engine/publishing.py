@@ -152,6 +152,12 @@ def finish(
         if run.uploads is not None:
             run.uploads.stop()
         return
+    if run.saved_step != state.step:
+        raise UserError(
+            f"The run ended after step {state.step}, but that could not be saved. The newest checkpoint "
+            f"is of step {run.saved_step}: make room and go on with genmodels train {family} --resume "
+            f"{run.output_dir}"
+        )
     logger.info("%s", verify_folder(run.output_dir))
     if run.stop_reason:
         logger.info("ended after step %d: %s", state.step, run.stop_reason)
