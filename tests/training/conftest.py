@@ -19,7 +19,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text of some 23 windows of 32 tokens: about 11 steps of two windows are an epoch."""
+    """A text of 44 windows of 32 tokens: 22 steps of two windows are an epoch."""
     path = tmp_path_factory.mktemp("text") / "train.txt"
     path.write_text(runs.text(60), encoding="utf-8")
     return path
