@@ -404,6 +404,8 @@ def _child(
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Workers of a run start as they do where no fork server is.
+    multiprocessing.set_start_method("fork", force=True)
     from hf_genmodels.cli import main
     from hf_genmodels.engine import publishing
 

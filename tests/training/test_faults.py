@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import shutil
 import signal
@@ -99,7 +98,6 @@ def without_shared_memory() -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError("unable to allocate shared memory: No space left on device (28)")
 
-    multiprocessing.set_start_method("fork", force=True)  # as in a run that is not a test's
     torch.Tensor.share_memory_ = refuse  # type: ignore[method-assign]
 
 
