@@ -105,7 +105,8 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
         run.clock.tick(counts.tokens)
         run.metrics.advance(state.step, run.clock.rate, loss=measured["loss"])
         if state.every(config.log_every) or state.step == 1:
-            run.log(**measured, lr=rate, grad_norm=grad_norm, padding=round(counts.padding, 4))
+            padding = round(counts.padding, 4)
+            run.log(shown=("loss",), **measured, lr=rate, grad_norm=grad_norm, padding=padding)
 
         last = state.step == config.max_steps
         with run.clock.paused(), averaged(ema if run.is_due(last) else None, bare_model):

@@ -20,6 +20,7 @@ def stopped_run(folder: Path, step: int) -> Any:
         saved_step=step,
         state=SimpleNamespace(step=step),
         stop_reason="asked to",
+        uploads=None,
     )
 
 

@@ -50,7 +50,13 @@ def test_a_finished_run_is_published_completely_and_proved_in_a_clean_process(
     } <= names  # fmt: skip
     assert not [name for name in names if name.startswith(".") and name != ".lock"]
     report = {path.name for path in (folder / "report").iterdir()}
-    assert report == {"loss_curve.png", "learning_rate.png", "samples.md", "results.json"}
+    assert report == {
+        "loss_curve.png",
+        "learning_rate.png",
+        "samples.md",
+        "results.json",
+        "card.json",
+    }
 
 
 def test_the_card_names_the_text_that_was_measured(
