@@ -2,6 +2,7 @@
 
 import operator
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -134,24 +135,25 @@ class ConditionalImagePipeline(Pipeline):
         pictures: list[Any] = self.model.to_pil(images)
         return pictures
 
+    @abstractmethod
     def preprocess(self, inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Return what the model is given for some inputs, a row for each.
 
         Raises:
             ValueError: If an input cannot be drawn.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _check_model(self, conditioning: str) -> None:
-        raise NotImplementedError
+        """Refuse a model that draws from something else."""
 
+    @abstractmethod
     def _is_one(self, inputs: Any) -> bool:
         """Tell one input from many."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wanted(self) -> str:
         """Say what the model draws from."""
-        raise NotImplementedError
 
 
 class ClassToImagePipeline(ConditionalImagePipeline):
