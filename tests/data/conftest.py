@@ -12,7 +12,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.data.cache import TokenCache
+from hf_genmodels.data.images import load_image_data
 
 EOS = "<|endoftext|>"
 
@@ -83,3 +85,24 @@ def memory_source():
 def cache_of():
     """Makes a token cache out of documents given as ids."""
     return _cache_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder for images."""
+    (tmp_path / "images").mkdir()
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads image data with a cache of its own."""
+
+    def load_with(*train, conditioning=None, **options):
+        options = {"image_size": 8, "validation_split_percentage": 0, **options}
+        config = ImageDataConfig(
+            train_file=[str(name) for name in train], cache_dir=str(tmp_path / "cache"), **options
+        )
+        return load_image_data(config, conditioning=conditioning, show_progress=True)
+
+    return load_with
