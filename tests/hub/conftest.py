@@ -1,12 +1,31 @@
-"""Small models with random weights, published once for all tests."""
+"""Small models with random weights, published once for all tests, and a hub."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import _http
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.hub import hf_api
 
 from hf_genmodels import GenGPTConfig, GenGPTForCausalLM
 from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.hub.judge_card import publish_judge
+from hf_genmodels.models.configuration_judge import GenJudgeConfig
+from hf_genmodels.models.configuration_rnn_seq2seq import GenRNNSeq2SeqConfig
+from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
+from hf_genmodels.models.modeling_rnn_seq2seq import GenRNNSeq2SeqForConditionalGeneration
+from tests.hub import generators, hub_server
+from tests.hub.hub_server import TOKEN, HubServer
+from tests.hub.translators import make_tokenizer, make_translator
+
+IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 MODERN = {
     "position_embedding": "rotary",
@@ -77,6 +96,58 @@ def published(model, tokenizer, tmp_path_factory):
 @pytest.fixture
 def copy(published, tmp_path):
     """A published folder that a test may damage."""
-    import shutil
-
     return shutil.copytree(published, tmp_path / "copy")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """An empty hub that this process's client talks to, logged in as ada."""
+    with HubServer() as server:
+        cache = tmp_path / "hf"
+        for name, value in hub_server.client_settings(server.url, cache).items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(_http, "time", hub_server.hurried())
+        monkeypatch.setattr(hf_api(), "endpoint", server.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published pair. Not to be changed."""
+    return publish_folder(
+        generators.generator(),
+        None,
+        tmp_path_factory.mktemp("gan") / "toy",
+        companions={"discriminator": generators.discriminator()},
+    )
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published translator with a vocabulary for each side. Not to be changed."""
+    source, target = make_tokenizer(), make_tokenizer(more_tokens=2)
+    ids = {name: getattr(target, name) for name in IDS}
+    model = make_translator(vocab_size=len(target), source_vocab_size=len(source), **ids)
+    folder = tmp_path_factory.mktemp("translator") / "toy"
+    return publish_folder(model, source, folder, target_tokenizer=target)
+
+
+@pytest.fixture(scope="session")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = make_tokenizer()
+    ids = {name: getattr(tokenizer, name) for name in IDS}
+    config = GenRNNSeq2SeqConfig(
+        vocab_size=len(tokenizer), hidden_size=16, encoder_layers=1, decoder_layers=1, **ids
+    )
+    torch.manual_seed(0)
+    model = GenRNNSeq2SeqForConditionalGeneration(config).eval()
+    return publish_folder(model, tokenizer, tmp_path_factory.mktemp("recurrent") / "toy")
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = GenJudgeConfig(image_size=8, width=4, feature_dim=8, num_labels=3)
+    model = GenJudgeForImageClassification(config).eval()
+    return publish_judge(model, tmp_path_factory.mktemp("judge") / "toy", "noise")

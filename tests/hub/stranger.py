@@ -1,4 +1,4 @@
-"""Load models from a hub as somebody does who has not this package. `test_push` runs it as a script.
+"""Load models from a hub as somebody does who has not this package. `test_push_loading` runs it as a script.
 
 It does what `hf_genmodels/hub/clean_process.py` does with a folder, with the name of a repository, and downloads
 the whole repository as well. The environment says where the hub is.
