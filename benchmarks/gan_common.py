@@ -20,11 +20,12 @@ from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.config.judge import JudgeOptions
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.data.images import ImageData, load_image_data
+from hf_genmodels.engine.adversarial import frozen, mean_over_ranks, update
 from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.gan import training_batches
 from hf_genmodels.engine.gan_models import GANPair, build_pair
 from hf_genmodels.engine.gan_recipe import build_gan_optimizer, recipe_of
-from hf_genmodels.engine.gan_step import GANObjective, frozen, mean_over_ranks, update
+from hf_genmodels.engine.gan_step import GANObjective
 from hf_genmodels.engine.optim import lr_factor
 from hf_genmodels.engine.run import Run, make_accelerator
 from hf_genmodels.metrics.class_scores import class_accuracy
@@ -129,7 +130,7 @@ class Ours:
     @property
     def images(self) -> int:
         """Real images used so far."""
-        return self.steps * self.config.images_per_step
+        return self.steps * self.config.examples_per_step
 
     def train(self, seconds: float, schedule_seconds: float | None = None) -> None:
         """Train until so many CPU seconds have been used in all.

@@ -131,7 +131,7 @@ def engine_and_bare(args: argparse.Namespace) -> Rates:
         done[0] += 1
         if done[0] % TURN:
             return
-        turn = TURN * config.images_per_step
+        turn = TURN * config.examples_per_step
         rates["command"].append(turn / (time.process_time() - began[0]))
         rates["bare loop"].append(turn / timed([bare.step] * TURN))
         began[0] = time.process_time()

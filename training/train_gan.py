@@ -20,6 +20,7 @@ import torch
 from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.data.images import load_image_data
+from hf_genmodels.engine.adversarial import frozen, mean_over_ranks, update
 from hf_genmodels.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.gan import (
@@ -36,7 +37,7 @@ from hf_genmodels.engine.gan import (
 from hf_genmodels.engine.gan_models import DISCRIMINATOR, build_pair
 from hf_genmodels.engine.gan_recipe import build_gan_optimizer, recipe_of
 from hf_genmodels.engine.gan_report import GRID, Grid, draw_progress, plot_gan
-from hf_genmodels.engine.gan_step import Drawn, GANObjective, frozen, mean_over_ranks, update
+from hf_genmodels.engine.gan_step import Drawn, GANObjective
 from hf_genmodels.engine.gan_validation import prepare_measuring, recompute_statistics, validate
 from hf_genmodels.engine.launch import launch, needs_launch
 from hf_genmodels.engine.objective import added
@@ -107,8 +108,8 @@ def train(run: Run, config: TrainGANConfig) -> None:
         ema.update(generator)
 
         state.step += 1
-        state.examples += config.images_per_step
-        run.clock.tick(config.images_per_step)
+        state.examples += config.examples_per_step
+        run.clock.tick(config.examples_per_step)
         shown = {name: measured[name] for name in ("d_loss", "g_loss")}
         run.metrics.advance(state.step, run.clock.rate, **shown)
         if state.every(config.log_every) or state.step == 1:

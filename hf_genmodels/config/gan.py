@@ -318,6 +318,6 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
         return "Fréchet distance"
 
     @property
-    def images_per_step(self) -> int:
+    def examples_per_step(self) -> int:
         """Real images in one step of both networks, over all processes."""
         return self.global_batch_size * self.optim.discriminator_steps

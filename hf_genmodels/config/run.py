@@ -161,6 +161,11 @@ class ExampleBatchConfig(RunConfig):
         """Examples in one optimizer step, over all processes."""
         return self.per_device_train_batch_size * self.batches_per_step
 
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that a step takes from the order of the data, over all processes."""
+        return self.global_batch_size
+
 
 @dataclass
 class TextDataConfig:

@@ -18,10 +18,11 @@ from hf_genmodels.config.parser import model_config_of
 from hf_genmodels.data.image_batches import EncodedCaptions, ImageBatches
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.images import ImageData, load_image_data
+from hf_genmodels.engine.adversarial import frozen, update
 from hf_genmodels.engine.estimate import format_count, format_duration
 from hf_genmodels.engine.gan_models import GANPair, build_pair
 from hf_genmodels.engine.gan_recipe import Recipe, build_gan_optimizer, recipe_of
-from hf_genmodels.engine.gan_step import GANObjective, frozen, update
+from hf_genmodels.engine.gan_step import GANObjective
 from hf_genmodels.engine.publishing import circumstances, results_of
 from hf_genmodels.engine.run import Run, check_run, make_accelerator
 from hf_genmodels.hub.card import CardData
@@ -112,7 +113,7 @@ def identity_of(
     names = ("model_name_or_path", "seed", "ema_decay", "flip", "balanced")
     return {
         **{name: getattr(config, name) for name in names},
-        "images in a step": config.images_per_step,
+        "images in a step": config.examples_per_step,
         "per_device_train_batch_size": config.per_device_train_batch_size,
         "data": hashlib.sha256(data.fingerprint.encode()).hexdigest()[:16],
         **{f"model.{name}": getattr(pair.config, name) for name in sorted(own)},
@@ -159,7 +160,7 @@ def describe(
     logger.info(
         "%d steps (%.1f epochs) on %d process%s, into %s%s",
         config.max_steps,
-        config.max_steps * config.images_per_step / len(data.train),
+        config.max_steps * config.examples_per_step / len(data.train),
         run.accelerator.num_processes,
         "es" if run.accelerator.num_processes > 1 else "",
         run.output_dir,
@@ -207,7 +208,7 @@ def dry_run(config: TrainGANConfig) -> str:
     pair = build_pair(config, data, tokenizer, None).to(run.accelerator.device).train()
     recipe = recipe_of(config, pair.config.architecture, len(data.train))
     speed = _probe(run, config, pair, recipe, data, encoded_captions(config, data, tokenizer))
-    seconds = config.max_steps * config.images_per_step / (speed * config.num_processes)
+    seconds = config.max_steps * config.examples_per_step / (speed * config.num_processes)
     sizes = [sum(p.numel() for p in n.parameters()) for n in (pair.generator, pair.discriminator)]
     lines = [
         yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True),
@@ -216,7 +217,7 @@ def dry_run(config: TrainGANConfig) -> str:
         f"parameters      {format_count(sizes[0])} generator, {format_count(sizes[1])} discriminator",
         f"recipe          {recipe}",
         f"precision       {run.accelerator.mixed_precision} on {run.accelerator.device}",
-        f"images a step   {config.images_per_step:,} on {config.num_processes} process(es)",
+        f"images a step   {config.examples_per_step:,} on {config.num_processes} process(es)",
         f"speed           {speed:,.0f} images/s ({PROBE_STEPS} steps, one process)",
         f"estimated time  {format_duration(seconds)} for {config.max_steps:,} steps, and validations",
     ]

@@ -15,10 +15,11 @@ from torch import nn
 
 from hf_genmodels.config.gan import GANLossConfig, GANOptimConfig, TrainGANConfig
 from hf_genmodels.data.seeding import mix_seed
+from hf_genmodels.engine.adversarial import frozen, update
 from hf_genmodels.engine.ema import EMA
 from hf_genmodels.engine.gan_models import GANPair
 from hf_genmodels.engine.gan_recipe import build_gan_optimizer, recipe_of
-from hf_genmodels.engine.gan_step import Drawn, GANObjective, frozen, update
+from hf_genmodels.engine.gan_step import Drawn, GANObjective
 from hf_genmodels.engine.gan_validation import mixed_places, recompute_statistics
 from hf_genmodels.engine.run import Run, TrainingDivergedError
 from hf_genmodels.losses.augmentation import draws, transform
