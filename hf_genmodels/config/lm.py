@@ -13,7 +13,21 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 
 # The tokenizer decides these, or the trainer does.
-NOT_OPTIONS = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
+PICTURE_FIELDS = (
+    "image_sizes",
+    "image_token_ids",
+    "caption_token_id",
+    "palette_token_id",
+    "palette_size",
+)
+NOT_OPTIONS = (
+    "vocab_size",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "use_cache",
+    *PICTURE_FIELDS,
+)
 GPTOptions: Any = options_of(
     GenGPTConfig, "GPTOptions", without=NOT_OPTIONS, optional=("max_position_embeddings",)
 )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from hf_genmodels.config.lm import TrainLMConfig
+from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
 from hf_genmodels.data.language import TextData, TrainingBatches, text_sources
 from hf_genmodels.data.sampling import validation_loader
 from hf_genmodels.engine.adapting import adapt_model
@@ -142,6 +142,7 @@ def identity_of(
     """Return what must stay the same when a run goes on, JSON-able."""
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(GenGPTConfig)} - inherited
+    own -= set(PICTURE_FIELDS)  # which follow from the options and the tokenizer
     processes = {"num_processes": config.num_processes} if config.streaming else {}
     return {
         **processes,

@@ -1,5 +1,6 @@
 """Configuration of the GPT-2-style language model."""
 
+from dataclasses import field
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -68,6 +69,16 @@ class GenGPTConfig(PreTrainedConfig):
         bos_token_id: Id of the token that begins a text.
         eos_token_id: Id of the token that ends a text.
         pad_token_id: Id of the token that pads a batch.
+        image_sizes: Heights, which are the widths, of the pictures that a sequence may hold, the one
+            that is drawn first; empty for a model of texts alone. A pixel is a token (Chen et al.
+            2020, "Generative Pretraining from Pixels"), and embeddings of its row and column are
+            added to that of the token.
+        image_token_ids: Id of the token that begins a picture of each size. Its pixels follow in
+            raster order.
+        caption_token_id: Id of the token after which a text about a picture follows, if there are
+            such texts.
+        palette_token_id: Id of the first token that is a colour; the others follow it.
+        palette_size: Number of colours.
     """
 
     model_type = "gen_gpt"
@@ -127,6 +138,11 @@ class GenGPTConfig(PreTrainedConfig):
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
     pad_token_id: int | None = None
+    image_sizes: list[int] = field(default_factory=list)
+    image_token_ids: list[int] = field(default_factory=list)
+    caption_token_id: int | None = None
+    palette_token_id: int | None = None
+    palette_size: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # sets fields that came under GPT-2's names
@@ -181,6 +197,28 @@ class GenGPTConfig(PreTrainedConfig):
             raise ValueError(
                 f"num_value_embeddings={self.num_value_embeddings} must lie between 0 and "
                 f"num_hidden_layers={self.num_hidden_layers}."
+            )
+
+    def validate_pictures(self) -> None:
+        """Check what a sequence says of its pictures.
+
+        Raises:
+            ValueError: With the field, its value and what would be allowed.
+        """
+        if len(self.image_token_ids) != len(self.image_sizes):
+            raise ValueError(
+                f"image_token_ids={self.image_token_ids} must name a token for each of "
+                f"image_sizes={self.image_sizes}."
+            )
+        if not self.image_sizes:
+            return
+        if min(self.image_sizes) < 1:
+            raise ValueError(f"image_sizes={self.image_sizes} must be at least 1.")
+        first, size = self.palette_token_id, self.palette_size
+        if first is None or size < 2 or first + size > self.vocab_size:
+            raise ValueError(
+                f"palette_token_id={first} and palette_size={size} must name two or more tokens of "
+                f"the vocabulary of {self.vocab_size}."
             )
 
 

@@ -40,6 +40,7 @@ from .layers import (
 )
 from .linear import Linear
 from .linear_cross_entropy import IGNORE_INDEX, head_is_plain, linear_cross_entropy
+from .pixel_positions import PixelPositions, find_pixel_positions
 
 
 class GenGPTBlock(GradientCheckpointingLayer):
@@ -165,6 +166,9 @@ class GenGPTModel(GenGPTPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions, self.rotary = build_positions(config)
+        self.embed_pixels = (
+            PixelPositions(config.image_sizes, config.hidden_size) if config.image_sizes else None
+        )
         value_size = config.num_key_value_heads * config.head_dim
         self.value_embeddings = nn.ModuleList(
             nn.Embedding(config.vocab_size, value_size) for _ in range(config.num_value_embeddings)
@@ -188,6 +192,7 @@ class GenGPTModel(GenGPTPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        pixel_positions: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Compute the last hidden states.
@@ -205,14 +210,18 @@ class GenGPTModel(GenGPTPreTrainedModel):
             inputs_embeds: Embeddings instead of `input_ids`, (B, T, D); beside them if the model has
                 value embeddings, which are looked up by token.
             use_cache: Whether to return keys and values.
+            pixel_positions: Which pixel of a picture each token is, -1 for none, (B, T); see
+                `find_pixel_positions`, which is what they are by default. Only a model of pictures
+                looks at them, and only with `past_key_values` or without `input_ids` it needs them;
+                `generate` makes them.
             **kwargs: Passed to the attention implementation.
 
         Returns:
             The hidden states (B, T, D) after the last norm, and the cache.
 
         Raises:
-            ValueError: If `input_ids` and `inputs_embeds` are not given as described, or if a
-                position is beyond the last.
+            ValueError: If `input_ids`, `inputs_embeds` and `pixel_positions` are not given as
+                described, or if a position is beyond the last.
         """
         if self.value_embeddings:
             if input_ids is None:
@@ -224,6 +233,10 @@ class GenGPTModel(GenGPTPreTrainedModel):
             raise ValueError("Give either input_ids or inputs_embeds, not both and not none.")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        if self.embed_pixels is not None:
+            if pixel_positions is None:
+                pixel_positions = self._find_pixels(input_ids, position_ids, past_key_values)
+            inputs_embeds = inputs_embeds + self.embed_pixels(pixel_positions)
 
         # Made before the cache that begins here, which would hide packed documents from the mask.
         mask = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
@@ -251,6 +264,24 @@ class GenGPTModel(GenGPTPreTrainedModel):
         return BaseModelOutputWithPast(
             last_hidden_state=self.final_norm(hidden_states),
             past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _find_pixels(
+        self,
+        input_ids: torch.LongTensor | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+    ) -> torch.LongTensor:
+        """Return the pixel position of each token, found in the tokens."""
+        if input_ids is None or (past_key_values is not None and past_key_values.get_seq_length()):
+            raise ValueError(
+                "This model adds embeddings of rows and columns to pixels and does not see here "
+                "which tokens these are: it needs pixel_positions with past_key_values, and where "
+                "there are no input_ids."
+            )
+        config = self.config
+        return find_pixel_positions(
+            input_ids, config.image_sizes, config.image_token_ids, position_ids
         )
 
     def _make_mask(
@@ -333,6 +364,26 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         model.generation_config = source.generation_config
         return model.eval()
 
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.LongTensor, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Prepare what `forward` is given in a step of `generate`; see `GenerationMixin`.
+
+        Args:
+            input_ids: All tokens so far, (B, T).
+            *args: Passed on.
+            **kwargs: Passed on.
+
+        Returns:
+            The arguments of `forward`; for a model of pictures with `pixel_positions`.
+        """
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        config = self.config
+        if config.image_sizes and inputs.get("input_ids") is not None:
+            pixels = find_pixel_positions(input_ids, config.image_sizes, config.image_token_ids)
+            inputs["pixel_positions"] = pixels[:, -inputs["input_ids"].shape[1] :]
+        return inputs
+
     @can_return_tuple
     def forward(
         self,
@@ -363,7 +414,8 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             return_logits: Whether logits are wanted beside the loss. `None`: not while training,
                 where the loss is computed in chunks that never hold all logits at once.
             **kwargs: `num_items_in_batch` (the loss is then the sum divided by it, else the mean),
-                `shift_labels`, and arguments of the attention implementation.
+                `shift_labels`, `pixel_positions` (see [`GenGPTModel`]), and arguments of the
+                attention implementation.
 
         Returns:
             The loss, the logits (B, T, V) if wanted, the cache, hidden states and attentions.
