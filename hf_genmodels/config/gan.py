@@ -17,6 +17,7 @@ from hf_genmodels.models.configuration_gan import GenGANConfig
 NOT_OPTIONS = (
     "image_size",
     "num_channels",
+    "num_frames",
     "vocab_size",
     "bos_token_id",
     "eos_token_id",

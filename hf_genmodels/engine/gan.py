@@ -29,7 +29,7 @@ from hf_genmodels.hub.card import CardData
 from hf_genmodels.hub.card_credit import credit_of
 from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.hub.loading import load_tokenizer
-from hf_genmodels.models.configuration_gan import GenGANConfig
+from hf_genmodels.models.configuration_gan import CLIP_FIELDS, GenGANConfig
 from hf_genmodels.tokenization.bpe import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
 from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
@@ -110,6 +110,8 @@ def identity_of(
     """Return what must stay the same when a run goes on, JSON-able."""
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(type(pair.config))} - inherited
+    if not pair.config.is_video:
+        own -= set(CLIP_FIELDS)
     names = ("model_name_or_path", "seed", "ema_decay", "flip", "balanced")
     return {
         **{name: getattr(config, name) for name in names},

@@ -14,6 +14,15 @@ DISCRIMINATOR_CONDITIONINGS = ("projection", "classifier", "concat")
 NUM_CHANNELS = (1, 3, 4)
 SMALLEST_BASE, LARGEST_BASE = 4, 7
 LARGEST_IMAGE = 256
+# Fields without a meaning where images do not move.
+CLIP_FIELDS = (
+    "num_frames",
+    "motion_dim",
+    "motion_hidden_size",
+    "video_discriminator_width",
+    "video_downsampling",
+)
+SMALLEST_CLIP = 8  # side of the frames that a video discriminator sees
 
 
 @strict
@@ -30,7 +39,12 @@ class GenGANConfig(PreTrainedConfig):
         image_size: Height and width in pixels. `dcgan` and `resnet` take powers of two from 8 to 256,
             `modern` also 5, 6 or 7 times a power of two, `mlp` any size.
         num_channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        latent_dim: Length of the noise vector.
+        num_frames: Frames of a clip; 1 draws still images.
+        latent_dim: Length of the noise vector; of a clip, the noise of what stays the same in all frames
+            (content and motion apart: Tulyakov et al. 2018, MoCoGAN, arXiv:1707.04993).
+        motion_dim: Length of the noise of each frame of a clip.
+        motion_hidden_size: Width of the recurrent network that makes motion of that noise and of the
+            condition.
         conditioning: What an image is drawn for: `none`, `class`, `attributes` (each there or not) or
             `text`.
         generator_conditioning: `concat`: the condition stands beside the noise; `norm`: it also scales
@@ -41,6 +55,9 @@ class GenGANConfig(PreTrainedConfig):
             feature map, with an `mlp` beside the image).
         generator_width: Channels at the largest resolution; each halving doubles them, up to 8 times.
         discriminator_width: The same of the discriminator.
+        video_discriminator_width: Channels of the first map of the discriminator of clips, which stands
+            beside that of their frames.
+        video_downsampling: How often smaller than the frames those are that it sees, a power of two.
         condition_dim: Length of the vector that a condition becomes.
         spectral_norm: Divide the discriminator's weights by their largest singular value (Miyato et al.
             2018).
@@ -71,12 +88,17 @@ class GenGANConfig(PreTrainedConfig):
     architecture: str = "modern"
     image_size: int = 32
     num_channels: int = 1
+    num_frames: int = 1
     latent_dim: int = 64
+    motion_dim: int = 16
+    motion_hidden_size: int = 64
     conditioning: str = "none"
     generator_conditioning: str = "norm"
     discriminator_conditioning: str = "projection"
     generator_width: int = 32
     discriminator_width: int = 32
+    video_discriminator_width: int = 32
+    video_downsampling: int = 2
     condition_dim: int = 64
     spectral_norm: bool = False
     dropout: float | int = 0.3
@@ -116,6 +138,18 @@ class GenGANConfig(PreTrainedConfig):
         """How often the image is halved down to the smallest feature map."""
         return (self.image_size // self.base_size).bit_length() - 1
 
+    @property
+    def is_video(self) -> bool:
+        """Whether it draws clips."""
+        return self.num_frames > 1
+
+    @property
+    def noise_dim(self) -> int:
+        """Numbers of noise behind one image; behind a clip, the content's first, then those of each frame."""
+        if not self.is_video:
+            return self.latent_dim
+        return self.latent_dim + self.num_frames * self.motion_dim
+
     def channels_at(self, stage: int, width: int) -> int:
         """Return the channels of the feature map that is `image_size / 2**stage` large.
 
@@ -135,9 +169,14 @@ class GenGANConfig(PreTrainedConfig):
             self,
             (
                 "image_size",
+                "num_frames",
                 "latent_dim",
+                "motion_dim",
+                "motion_hidden_size",
                 "generator_width",
                 "discriminator_width",
+                "video_discriminator_width",
+                "video_downsampling",
                 "condition_dim",
                 "vocab_size",
                 "max_position_embeddings",
@@ -158,6 +197,27 @@ class GenGANConfig(PreTrainedConfig):
             raise ValueError(
                 f"architecture={self.architecture} cannot draw image_size={self.image_size}. The "
                 f"nearest size is {nearest}; allowed are {', '.join(map(str, allowed))}."
+            )
+
+    def validate_frames(self) -> None:
+        """Check that a clip can be drawn and judged.
+
+        Raises:
+            ValueError: With the field, its value and what would be allowed.
+        """
+        if not self.is_video:
+            return
+        if self.architecture == "mlp":
+            raise ValueError(
+                f"architecture=mlp draws single images, and num_frames={self.num_frames}. Choose from: "
+                "modern, dcgan, resnet."
+            )
+        most = self.image_size // max(self.base_size, SMALLEST_CLIP)
+        allowed = [2**power for power in range(most.bit_length()) if 2**power <= most]
+        if self.video_downsampling not in allowed:
+            raise ValueError(
+                f"video_downsampling={self.video_downsampling} does not fit image_size="
+                f"{self.image_size}. Choose from: {', '.join(map(str, allowed))}."
             )
 
     def validate_choices(self) -> None:

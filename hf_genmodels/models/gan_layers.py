@@ -132,6 +132,32 @@ def linear(config: GenGANConfig, in_features: int, out_features: int) -> nn.Line
     return (SpectralLinear if config.spectral_norm else nn.Linear)(in_features, out_features)
 
 
+def verdict(
+    head: nn.Module,
+    projection: nn.Module | None,
+    features: torch.Tensor,
+    embeds: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return a discriminator's logits (B,) of features (B, F) and conditions (B, C), in fp32.
+
+    Outside autocast: bf16 has steps of 1/64 and more where losses compare two logits beyond 2.
+
+    Args:
+        head: From features to a logit.
+        projection: From conditions to directions of features (Miyato and Koyama 2018), or `None`.
+        features: What was seen.
+        embeds: Vectors of the conditions; not looked at without a projection.
+    """
+    dtype = head.weight.dtype
+    with torch.autocast(features.device.type, enabled=False):
+        features = features.to(dtype)
+        logits = head(features).squeeze(1).float()
+        if projection is not None:
+            directions = projection(embeds.to(dtype))
+            logits = logits + (features * directions).sum(dim=1, dtype=torch.float)
+    return logits
+
+
 def init_gan_weights(config: GenGANConfig, module: nn.Module) -> None:
     """Initialise one layer.
 
@@ -182,4 +208,5 @@ __all__ = [
     "conv",
     "init_gan_weights",
     "linear",
+    "verdict",
 ]

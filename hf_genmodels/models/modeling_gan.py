@@ -1,16 +1,18 @@
 """A conditional generative adversarial network, each half a first-class transformers model.
 
 Goodfellow et al. 2014 (arXiv:1406.2661), Mirza and Osindero 2014 (arXiv:1411.1784), with the networks
-and ways of conditioning of [`GenGANConfig`]. Read from top to bottom: outputs, what a condition
-becomes, base class, generator, discriminator.
+and ways of conditioning of [`GenGANConfig`]. With `num_frames` it draws clips (Tulyakov et al. 2018,
+arXiv:1707.04993). Read from top to bottom: outputs, what a condition becomes, base class, generator,
+discriminator.
 
 Shapes are written with these letters: B batch, N images, S height and width, C condition_dim, T tokens,
-M masked tokens.
+M masked tokens, L noise_dim, K frames. The images (B, channels, S, S) of a model with more than one
+frame are clips, (B, num_frames, channels, S, S).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -20,9 +22,10 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_gan import GenGANConfig, GenGANDiscriminatorConfig
-from .gan_layers import init_gan_weights, linear
+from .gan_layers import init_gan_weights, linear, verdict
 from .gan_networks import ImageDecoder, build_discriminator, build_generator
 from .gan_text import TextEncoder, TokenHead, Words
+from .gan_video import Motion, VideoCritic
 
 # Their transposed convolutions are faster with the channels side by side in memory.
 CHANNELS_LAST = ("modern", "dcgan", "resnet")
@@ -47,13 +50,15 @@ class GenGANDiscriminatorOutput(ModelOutput):
     """What a discriminator says.
 
     Attributes:
-        logits: How real each image looks for its condition, (B,).
+        logits: How real each image looks for its condition, (B,). Of clips: how real each looks as a
+            whole, and each frame that was judged, (B, 1 + K).
         class_logits: Scores of the classes or attributes, (B, num_labels), of an auxiliary classifier.
-        mismatched_logits: How real images look for the texts of others, (K,).
+        mismatched_logits: How real the first images look for the texts of others, as the logits.
         image_embeds: Vectors of the images, (B, C), for their agreement with those of their texts.
         condition_embeds: Vectors of the conditions, (B, C).
         token_logits: Scores of the masked tokens, (M, vocab_size), row by row.
-        reconstruction: The images rebuilt from the last feature map, (B, channels, S', S') in [-1, 1].
+        reconstruction: The images rebuilt from the last feature map, (B, channels, S', S') in [-1, 1]; of
+            clips, the frames that were judged, (B * K, channels, S', S').
     """
 
     logits: torch.FloatTensor | None = None
@@ -166,7 +171,11 @@ class GenGANGenerator(GenGANPreTrainedModel):
         super().__init__(config)
         self.condition = ConditionEncoder(config)
         has_condition = config.conditioning != "none"
-        input_dim = config.latent_dim + has_condition * config.condition_dim
+        condition_dim = has_condition * config.condition_dim
+        input_dim = config.latent_dim + condition_dim
+        if config.is_video:
+            self.motion = Motion(config, condition_dim)
+            input_dim += config.motion_hidden_size
         self.network = build_generator(config, input_dim)
         self.post_init()
 
@@ -180,7 +189,8 @@ class GenGANGenerator(GenGANPreTrainedModel):
         """Draw one image for each row of noise, differentiably.
 
         Args:
-            latents: Standard normal numbers, (B, latent_dim).
+            latents: Standard normal numbers, (B, L): of a clip, `latent_dim` of its content, then
+                `motion_dim` of each frame.
             class_labels: Ids of classes (B,), or attributes (B, num_labels).
             input_ids: Tokens of texts, (B, T).
             attention_mask: 1 for tokens and 0 for padding, (B, T).
@@ -200,14 +210,32 @@ class GenGANGenerator(GenGANPreTrainedModel):
         """Draw images (B, channels, S, S) for conditions that are encoded already, or mixed.
 
         Args:
-            latents: Standard normal numbers, (B, latent_dim).
+            latents: Standard normal numbers, (B, L).
             vector: Encoded conditions, (B, C), of a model that has some.
             words: Encoded words of texts, of a model that reads them.
         """
+        if self.config.is_video:
+            latents, vector, words = self._for_frames(latents, vector, words)
         if vector is not None:
             latents = torch.cat((latents, vector.to(latents.dtype)), dim=1)
         # fp32 also under autocast: bf16 has too few steps near white and black.
-        return torch.tanh(self.network(latents, words).float())
+        images = torch.tanh(self.network(latents, words).float())
+        return images.unflatten(0, (-1, self.config.num_frames)) if self.config.is_video else images
+
+    def _for_frames(
+        self, latents: torch.Tensor, vector: torch.Tensor | None, words: Words | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Words | None]:
+        """Return what `draw` was given for each frame of the clips: the same content, another motion."""
+        frames = self.config.num_frames
+        content, noise = latents.tensor_split((self.config.latent_dim,), dim=1)
+        motion = self.motion(noise.unflatten(1, (frames, -1)), vector)
+        content = content.repeat_interleave(frames, dim=0)
+        latents = torch.cat((content, motion.flatten(0, 1).to(content.dtype)), dim=1)
+        if vector is not None:
+            vector = vector.repeat_interleave(frames, dim=0)
+        if words is not None:
+            words = Words(*(part.repeat_interleave(frames, dim=0) for part in words))
+        return latents, vector, words
 
     @torch.no_grad()
     def sample(
@@ -229,7 +257,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
             class_labels: One condition for all (1 row), or one for each image (N rows).
             input_ids: Tokens of one text for all, or of one for each image.
             attention_mask: 1 for tokens and 0 for padding.
-            latents: Noise (N, latent_dim) instead of a random one.
+            latents: Noise (N, L) instead of a random one.
             generator: Source of the noise; or one for each image, so that each has a seed of its own.
             truncation: In (0, 1]: scales the noise. Smaller is more typical and less diverse.
 
@@ -245,7 +273,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
             raise ValueError(f"truncation={truncation} must lie in (0, 1].")
         if latents is None:
             latents = self.draw_latents(num_images, generator)
-        expected = (num_images, self.config.latent_dim)
+        expected = (num_images, self.config.noise_dim)
         if tuple(latents.shape) != expected:
             raise ValueError(f"latents must have shape {expected}, not {tuple(latents.shape)}.")
         self._check_range(class_labels)
@@ -273,7 +301,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
     def draw_latents(
         self, num_images: int, generator: torch.Generator | Sequence[torch.Generator] | None = None
     ) -> torch.Tensor:
-        """Return noise (num_images, latent_dim); the first rows are the same for any number.
+        """Return noise (num_images, L); the first rows are the same for any number.
 
         Args:
             num_images: How many rows.
@@ -285,7 +313,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
         one_each = isinstance(generator, Sequence)
         if one_each and len(generator) != num_images:
             raise ValueError(f"{len(generator)} generators cannot serve {num_images} images.")
-        width = self.config.latent_dim
+        width = self.config.noise_dim
         is_cpu = generator is None or (not one_each and generator.device.type == "cpu")
         if is_cpu and width % RANDOM_GROUP == 0:
             return torch.randn(num_images, width, generator=generator, device="cpu")
@@ -301,7 +329,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
         """Return pictures: grey, RGB or RGBA.
 
         Args:
-            images: (N, channels, S, S) in [-1, 1].
+            images: Images, or the frames of a clip, (N, channels, S, S) in [-1, 1].
         """
         levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
         pixels = levels.to(device="cpu", dtype=torch.uint8).permute(0, 2, 3, 1)
@@ -336,6 +364,31 @@ def _repeated(name: str, value: torch.Tensor, num_images: int) -> torch.Tensor:
     return value.expand(num_images, *value.shape[1:])
 
 
+class Seen(NamedTuple):
+    """What a discriminator sees in images.
+
+    Attributes:
+        features: Features of the images, or of K frames of each clip, (B * K, F).
+        last_map: Their last feature map, (B * K, F', S', S').
+        clips: Features of the clips, (B, F''), or `None`.
+    """
+
+    features: torch.Tensor
+    last_map: torch.Tensor
+    clips: torch.Tensor | None
+
+    @property
+    def whole(self) -> torch.Tensor:
+        """Features of the images, or of the clips as a whole."""
+        return self.features if self.clips is None else self.clips
+
+    def first(self, number: int) -> "Seen":
+        """Return what was seen in the first images or clips."""
+        share = len(self.features) // len(self.whole)
+        clips = None if self.clips is None else self.clips[:number]
+        return Seen(self.features[: number * share], self.last_map[: number * share], clips)
+
+
 class GenGANDiscriminator(GenGANPreTrainedModel):
     """Tells how real images look for their condition.
 
@@ -357,8 +410,14 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         self.network = build_discriminator(config, config.condition_dim if self.is_concat else 0)
         num_features = self.network.num_features
         self.head = linear(config, num_features, 1)
+        self.projection = None
         if self.is_projection:
             self.projection = nn.Linear(config.condition_dim, num_features, bias=False)
+        self.video = None
+        if config.is_video:
+            width = config.condition_dim if self.is_concat else 0
+            self.video = VideoCritic(config, width, self.is_projection)
+            num_features = self.video.num_features
         if kind == "classifier" and has_condition:
             self.classifier = linear(config, num_features, config.num_labels)
         if config.text_agreement:
@@ -373,7 +432,10 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module; logits begin at the size of one, whatever the number of features."""
         super()._init_weights(module)
-        if module is self.head or (self.is_projection and module is self.projection):
+        verdicts = [self.head, self.projection]
+        if self.video is not None:
+            verdicts += [self.video.head, self.video.projection]
+        if any(module is layer for layer in verdicts):
             init.normal_(module.weight, std=(module.in_features * module.out_features) ** -0.5)
 
     def embed_condition(
@@ -396,6 +458,7 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         condition_embeds: torch.Tensor | None = None,
         mismatched: torch.LongTensor | None = None,
         masked: torch.Tensor | None = None,
+        frames: torch.LongTensor | None = None,
     ) -> GenGANDiscriminatorOutput:
         """Judge images.
 
@@ -407,6 +470,7 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             condition_embeds: What `embed_condition` returned, instead of the condition itself.
             mismatched: Judge the first K images for the condition of this row as well, (K,).
             masked: Predict these tokens of `input_ids` from the others, bool (B, T).
+            frames: Which frames of each clip to judge by themselves, (B, K); by default all.
 
         Returns:
             The verdicts, in fp32.
@@ -416,46 +480,52 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         """
         if condition_embeds is None:
             condition_embeds = self.embed_condition(class_labels, input_ids, attention_mask)
-        features, last_map = self.network(images, condition_embeds if self.is_concat else None)
+        seen = self._look(images, condition_embeds, frames)
         output = GenGANDiscriminatorOutput(
-            logits=self._verdict(features, condition_embeds), condition_embeds=condition_embeds
+            logits=self._verdict(seen, condition_embeds), condition_embeds=condition_embeds
         )
         if mismatched is not None:
-            first = slice(len(mismatched))
-            output.mismatched_logits = self._mismatched(
-                images[first], features[first], condition_embeds[mismatched]
-            )
+            number = len(mismatched)
+            others = condition_embeds[mismatched]
+            again = seen.first(number)
+            if self.is_concat:
+                again = self._look(
+                    images[:number], others, None if frames is None else frames[:number]
+                )
+            output.mismatched_logits = self._verdict(again, others)
         if masked is not None:
             output.token_logits = self._predict_tokens(input_ids, attention_mask, masked)
         if hasattr(self, "classifier"):
-            output.class_logits = self.classifier(features).float()
+            output.class_logits = self.classifier(seen.whole).float()
         if self.config.text_agreement:
-            output.image_embeds = self.agreement(features).float()
+            output.image_embeds = self.agreement(seen.whole).float()
         if self.config.image_reconstruction:
-            output.reconstruction = self.decoder(last_map).float()
+            output.reconstruction = self.decoder(seen.last_map).float()
         return output
 
-    def _verdict(self, features: torch.Tensor, embeds: torch.Tensor | None) -> torch.Tensor:
-        """Return logits (B,) of features and conditions.
+    def _look(
+        self, images: torch.Tensor, embeds: torch.Tensor | None, frames: torch.Tensor | None
+    ) -> Seen:
+        """Return what is seen in images, or in clips and some of their frames."""
+        beside = embeds if self.is_concat else None
+        if self.video is None:
+            features, last_map = self.network(images, beside)
+            return Seen(features, last_map, None)
+        stills = chosen_frames(images, frames)
+        rows = None if beside is None else beside.repeat_interleave(stills.shape[1], dim=0)
+        features, last_map = self.network(stills.flatten(0, 1), rows)
+        return Seen(features, last_map, self.video.network(images, beside))
 
-        Outside autocast: bf16 has steps of 1/64 and more where losses compare two logits beyond 2.
-        """
-        dtype = self.head.weight.dtype
-        with torch.autocast(features.device.type, enabled=False):
-            features = features.to(dtype)
-            logits = self.head(features).squeeze(1).float()
-            if self.is_projection:
-                directions = self.projection(embeds.to(dtype))
-                logits = logits + (features * directions).sum(dim=1, dtype=torch.float)
-        return logits
-
-    def _mismatched(
-        self, images: torch.Tensor, features: torch.Tensor, embeds: torch.Tensor
-    ) -> torch.Tensor:
-        """Return logits (K,) for other conditions; features see them only if they are concatenated."""
-        if self.is_concat:
-            features, _ = self.network(images, embeds)
-        return self._verdict(features, embeds)
+    def _verdict(self, seen: Seen, embeds: torch.Tensor | None) -> torch.Tensor:
+        """Return logits (B,) of what is seen for conditions, or (B, 1 + K) of clips and frames."""
+        rows = embeds
+        if self.is_projection:
+            rows = embeds.repeat_interleave(len(seen.features) // len(embeds), dim=0)
+        logits = verdict(self.head, self.projection, seen.features, rows)
+        if self.video is None:
+            return logits
+        clips = self.video.logits(seen.clips, embeds)[:, None]
+        return torch.cat((clips, logits.view(len(clips), -1)), dim=1)
 
     def _predict_tokens(
         self,
@@ -468,6 +538,18 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
                 "Masked words are predicted of input_ids, by a discriminator with masked_tokens=True."
             )
         return self.token_head(self.condition.text, input_ids, attention_mask, masked).float()
+
+
+def chosen_frames(clips: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
+    """Return some frames of each clip, (B, K, channels, S, S).
+
+    Args:
+        clips: (B, num_frames, channels, S, S).
+        frames: Their numbers, (B, K); all if `None`.
+    """
+    if frames is None:
+        return clips
+    return clips[torch.arange(len(clips), device=clips.device)[:, None], frames]
 
 
 __all__ = ["GenGANDiscriminator", "GenGANGenerator", "GenGANPreTrainedModel"]
