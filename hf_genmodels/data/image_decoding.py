@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hf_genmodels.config.images import Resize
+from hf_genmodels.models.picture_fitting import WHITE, channels_first, fitted, with_channels
 
 # Endings of the files of a folder that are taken for images.
 SUFFIXES = (
@@ -22,7 +23,6 @@ SUFFIXES = (
 _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 100_000_000
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-_WHITE = 255
 
 
 class BrokenImageError(ValueError):
@@ -94,14 +94,13 @@ def decode(
     Raises:
         BrokenImageError: As `open_image`.
     """
-    image = _fitted(open_image(content, near=image_size), image_size, resize)
-    pixels = np.asarray(_with_channels(image, num_channels))
-    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+    image = fitted(open_image(content, near=image_size), image_size, resize)
+    return channels_first(with_channels(image, num_channels))
 
 
 def channels_of(image: Image.Image) -> int:
     """Return how many channels an image needs: 1 if it is grey, 4 if it is transparent, else 3."""
-    if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < _WHITE:
+    if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < WHITE:
         return 4
     pixels = np.asarray(image.convert("RGB"))
     return 1 if image.mode == "L" or (pixels == pixels[..., :1]).all() else 3
@@ -145,42 +144,3 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
             "0 .. 65,535 are read, and fractions from 0 to 1"
         )
     return np.rint(values.astype(np.float64) * (255 / largest)).astype(np.uint8)
-
-
-def _fitted(image: Image.Image, size: int, policy: Resize) -> Image.Image:
-    width, height = image.size
-    if (width, height) == (size, size):
-        return image
-    if policy == "pad" and width != height:
-        return _padded(image, size)
-    box: tuple[float, float, float, float] = (0, 0, width, height)
-    if policy == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box)
-
-
-def _padded(image: Image.Image, size: int) -> Image.Image:
-    """Put an image in the middle of a square of the middle colour of the edges that it extends."""
-    scale = size / max(image.size)
-    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    small = image.resize(inner, Image.Resampling.BICUBIC)
-    pixels = np.atleast_3d(np.asarray(small))
-    pixels = pixels if image.width > image.height else pixels.transpose(1, 0, 2)
-    edges = np.concatenate([pixels[0], pixels[-1]])
-    colour = tuple(int(value) for value in np.median(edges, axis=0))
-    square = Image.new(image.mode, (size, size), colour if len(colour) > 1 else colour[0])
-    square.paste(small, ((size - inner[0]) // 2, (size - inner[1]) // 2))
-    return square
-
-
-def _with_channels(image: Image.Image, num_channels: int) -> Image.Image:
-    if num_channels == 4:
-        pixels = np.array(image.convert("RGBA"))
-        pixels[pixels[..., 3] == 0, :3] = _WHITE
-        return Image.fromarray(pixels)
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, (_WHITE,) * 4)
-        image = Image.alpha_composite(white, image)
-    return image.convert("L" if num_channels == 1 else "RGB")

@@ -271,7 +271,7 @@ class GenGPTModel(GenGPTPreTrainedModel):
         input_ids: torch.LongTensor | None,
         position_ids: torch.LongTensor | None,
         past_key_values: Cache | None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """Return the pixel position of each token, found in the tokens."""
         if input_ids is None or (past_key_values is not None and past_key_values.get_seq_length()):
             raise ValueError(

@@ -19,7 +19,7 @@ def find_pixel_positions(
     image_sizes: Sequence[int],
     image_token_ids: Sequence[int],
     position_ids: torch.LongTensor | None = None,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Return the pixel position of every token.
 
     Args:
@@ -76,7 +76,7 @@ class PixelPositions(nn.Module):
             first += size
         return torch.cat(parts)
 
-    def forward(self, pixel_positions: torch.LongTensor) -> torch.Tensor:
+    def forward(self, pixel_positions: torch.Tensor) -> torch.Tensor:
         """Look pixel positions (B, T) up; returns (B, T, D), zero where they are -1."""
         return F.embedding(pixel_positions + 1, self.table())
 
