@@ -20,15 +20,18 @@ class ImageSet:
     """Decoded images and what is known about them.
 
     Attributes:
-        images: Shape (N, C, H, W), uint8, memory-mapped.
+        images: Shape (N, C, H, W), uint8, memory-mapped; of clips (N, F, C, H, W).
         labels: Ids of the classes, shape (N,), int64; or 0 and 1 of the attributes, shape (N, A), uint8;
             or None.
         captions: One or more texts of each image, or None.
+        factors: What else is known for measuring, by name, such as the class and the direction of a
+            moving sprite: ids, shape (N,), int64.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     captions: list[list[str]] | None = None
+    factors: dict[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -38,7 +41,8 @@ class ImageSet:
         """Return the images from ``start`` to ``stop``."""
         labels = None if self.labels is None else self.labels[start:stop]
         captions = None if self.captions is None else self.captions[start:stop]
-        return ImageSet(self.images[start:stop], labels, captions)
+        factors = self.factors and {name: ids[start:stop] for name, ids in self.factors.items()}
+        return ImageSet(self.images[start:stop], labels, captions, factors)
 
 
 class PartWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class ImageData:
         validation_name: Where the validation images are from, in words.
         path: Folder of the decoded training images.
         fingerprint: Digest of all pixels and of what is known about them.
+        factor_names: Names of the ids of each factor of the images, if they have any; what a single frame
+            of a clip shows comes first.
     """
 
     train: ImageSet
@@ -49,6 +51,7 @@ class ImageData:
     validation_name: str
     path: Path
     fingerprint: str
+    factor_names: dict[str, list[str]] = field(default_factory=dict)
 
 
 def load_image_data(
