@@ -50,7 +50,7 @@ class Health:
 
 
 @dataclass(frozen=True)
-class _Finding:
+class Finding:
     """Something that is wrong.
 
     Attributes:
@@ -76,7 +76,19 @@ def health(history: Sequence[Record], adversarial: str = "relativistic") -> Heal
         history: Records in the order of the steps.
         adversarial: Kind of the adversarial loss, see `losses/adversarial.py`.
     """
-    checks = _UNBOUNDED_CHECKS if adversarial in UNBOUNDED else _CHECKS
+    return assess(history, _UNBOUNDED_CHECKS if adversarial in UNBOUNDED else _CHECKS, _state)
+
+
+def assess(
+    history: Sequence[Record], checks: Sequence[Check], state: Callable[[Sequence[Record]], str]
+) -> Health:
+    """Judge a run by its records.
+
+    Args:
+        history: Records in the order of the steps.
+        checks: What may be wrong, the gravest first.
+        state: Says how a healthy run stands.
+    """
     kept = _thinned(history)
     findings = [
         (found.status != "collapsed", _since(check, kept), found)
@@ -84,7 +96,7 @@ def health(history: Sequence[Record], adversarial: str = "relativistic") -> Heal
         if (found := check(kept))
     ]
     if not findings:
-        return Health("ok", f"ok: {_state(kept)}", None)
+        return Health("ok", f"ok: {state(kept)}", None)
     (_, since, worst), *others = sorted(findings, key=lambda entry: entry[:2])
     also = "".join(f" Also {found.what}." for _, _, found in others)
     line = f"{worst.status}: {worst.what} (since step {since:,}). {worst.remedy}.{also}"
@@ -102,7 +114,7 @@ def _thinned(history: Sequence[Record]) -> Sequence[Record]:
     ]
 
 
-def _since(check: _Check, history: Sequence[Record]) -> int:
+def _since(check: Check, history: Sequence[Record]) -> int:
     """Return the first step of the unbroken time in which something has been found."""
     length = len(history)
     while length > 1 and check(history[: length - 1]):
@@ -112,7 +124,7 @@ def _since(check: _Check, history: Sequence[Record]) -> int:
 
 def _state(history: Sequence[Record]) -> str:
     """Say how a healthy run stands."""
-    accuracy, diversity = _recent(history, "d_accuracy"), _recent(history, "eval_diversity", 1)
+    accuracy, diversity = recent(history, "d_accuracy"), recent(history, "eval_diversity", 1)
     said = []
     if accuracy is not None:
         said.append(f"the discriminator tells {accuracy:.0%} of the images apart")
@@ -121,27 +133,30 @@ def _state(history: Sequence[Record]) -> str:
     return ", ".join(said) or "nothing unusual in losses and scores"
 
 
-def _not_a_number(history: Sequence[Record]) -> _Finding | None:
+def not_a_number(
+    history: Sequence[Record], numbers: Sequence[str] = NUMBERS
+) -> Finding | None:
+    """Find losses, scores or norms that are not finite."""
     last = history[-1] if history else {}
-    wrong = [name for name in NUMBERS if name in last and not math.isfinite(last[name])]
+    wrong = [name for name in numbers if name in last and not math.isfinite(last[name])]
     if not wrong:
         return None
-    return _Finding(
+    return Finding(
         "collapsed",
         f"{_listed(wrong)} {'is' if len(wrong) == 1 else 'are'} not a number",
         "Start again from an earlier checkpoint with a lower learning rate",
     )
 
 
-def _alike(history: Sequence[Record]) -> _Finding | None:
+def _alike(history: Sequence[Record]) -> Finding | None:
     """Find images of a class that vary less than real ones, after they varied or should have begun to."""
-    measured = _values(history, "eval_diversity")
+    measured = values(history, "eval_diversity")
     if not measured:
         return None
     now, best = measured[-1], max(measured)
     fell = best >= VARIED and now < min(best, 1) / 2  # more than real ones is noise
     if now < ALIKE and (fell or len(measured) > PATIENCE):
-        return _Finding(
+        return Finding(
             "collapsed",
             f"generated images are nearly all alike: they vary {now:.2f} times as much as real ones"
             + (f", after {best:.2f} at best" if fell else ""),
@@ -149,7 +164,7 @@ def _alike(history: Sequence[Record]) -> _Finding | None:
             "prevents it",
         )
     if fell or (now < LITTLE_VARIED and len(measured) > PATIENCE):
-        return _Finding(
+        return Finding(
             "warning",
             f"diversity is low: generated images vary {now:.2f} times as much as real ones"
             + (f", after {best:.2f} at best" if fell else ""),
@@ -158,13 +173,13 @@ def _alike(history: Sequence[Record]) -> _Finding | None:
     return None
 
 
-def _discriminator_won(history: Sequence[Record]) -> _Finding | None:
+def _discriminator_won(history: Sequence[Record]) -> Finding | None:
     """Find a D that has told nearly all images apart for some time."""
-    accuracy = _recent(history, "d_accuracy", full=True)
+    accuracy = recent(history, "d_accuracy", full=True)
     if accuracy is None or accuracy < TOLD_APART:
         return None
     gap = _gap(history)
-    return _Finding(
+    return Finding(
         "warning",
         f"the discriminator has won: it tells {accuracy:.1%} of the images apart"
         + ("" if gap is None else f", {gap:.1f} between real and generated scores"),
@@ -173,15 +188,15 @@ def _discriminator_won(history: Sequence[Record]) -> _Finding | None:
     )
 
 
-def _covers_little(history: Sequence[Record]) -> _Finding | None:
+def _covers_little(history: Sequence[Record]) -> Finding | None:
     """Find generated images, good ones perhaps, that are like few of the real ones."""
-    measured = _values(history, "eval_recall")
+    measured = values(history, "eval_recall")
     if not measured or measured[-1] >= LITTLE_COVERED:
         return None
     fell = max(measured) >= COVERED
     if not fell and len(measured) <= PATIENCE:
         return None
-    return _Finding(
+    return Finding(
         "collapsed" if fell else "warning",
         f"few of the real images can be drawn: recall is {measured[-1]:.2f}"
         + (f", after {max(measured):.2f} at best" if fell else ""),
@@ -189,39 +204,39 @@ def _covers_little(history: Sequence[Record]) -> _Finding | None:
     )
 
 
-def _moved_away(history: Sequence[Record]) -> _Finding | None:
+def _moved_away(history: Sequence[Record]) -> Finding | None:
     """Find images that have become worse than they were."""
-    measured = _values(history, "eval_fid")
+    measured = values(history, "eval_fid")
     if not measured or measured[-1] < FARTHER * min(measured):
         return None
     lost = measured[-1] >= MUCH_FARTHER * min(measured) or _discriminator_won(history) is not None
-    return _Finding(
+    return Finding(
         "collapsed" if lost else "warning",
         f"images have become worse: FID is {measured[-1]:.3g}, after {min(measured):.3g} at best",
         "The best checkpoint is kept; a lower learning rate or a stronger R1 prevents it",
     )
 
 
-def _scores_diverge(history: Sequence[Record], bound: float = FAR_APART) -> _Finding | None:
+def _scores_diverge(history: Sequence[Record], bound: float = FAR_APART) -> Finding | None:
     """Find scores that are far apart and have grown since the first records."""
     now, before = _gap(history), _gap(history[:WINDOW])
     if now is None or before is None or now < bound or now < GROWTH * abs(before):
         return None
-    return _Finding(
+    return Finding(
         "warning",
         f"scores diverge: real and generated ones are {now:.0f} apart, {before:.1f} at first",
         "Strengthen R1 or add a gradient penalty; without one nothing bounds the discriminator",
     )
 
 
-def _unbounded_scores_diverge(history: Sequence[Record]) -> _Finding | None:
+def _unbounded_scores_diverge(history: Sequence[Record]) -> Finding | None:
     return _scores_diverge(history, FAR_APART_UNBOUNDED)
 
 
-def _gradients(history: Sequence[Record]) -> _Finding | None:
+def _gradients(history: Sequence[Record]) -> Finding | None:
     """Find gradients that have vanished or exploded, measured by what they usually were."""
     for name, network in (("g_grad_norm", "generator"), ("d_grad_norm", "discriminator")):
-        norms = _values(history, name)
+        norms = values(history, name)
         if len(norms) < 4 * WINDOW:
             continue
         usual, now = median(norms[: len(norms) // 2]), fmean(norms[-WINDOW:])
@@ -231,7 +246,7 @@ def _gradients(history: Sequence[Record]) -> _Finding | None:
             what, remedy = "exploded", "Lower the learning rate or set --optim.max_grad_norm"
         else:
             continue
-        return _Finding(
+        return Finding(
             "warning",
             f"the gradient of the {network} has {what}: its norm is {now:.2g}, usually {usual:.2g}",
             remedy,
@@ -239,9 +254,9 @@ def _gradients(history: Sequence[Record]) -> _Finding | None:
     return None
 
 
-_Check = Callable[[Sequence[Record]], _Finding | None]
-_CHECKS: tuple[_Check, ...] = (
-    _not_a_number,
+Check = Callable[[Sequence[Record]], Finding | None]
+_CHECKS: tuple[Check, ...] = (
+    not_a_number,
     _alike,
     _covers_little,
     _moved_away,
@@ -249,8 +264,8 @@ _CHECKS: tuple[_Check, ...] = (
     _scores_diverge,
     _gradients,
 )
-_UNBOUNDED_CHECKS: tuple[_Check, ...] = (
-    _not_a_number,
+_UNBOUNDED_CHECKS: tuple[Check, ...] = (
+    not_a_number,
     _alike,
     _covers_little,
     _moved_away,
@@ -259,26 +274,22 @@ _UNBOUNDED_CHECKS: tuple[_Check, ...] = (
 )
 
 
-def _values(history: Sequence[Record], name: str) -> list[float]:
+def values(history: Sequence[Record], name: str) -> list[float]:
+    """Return what was measured under a name, without what is not finite."""
     return [record[name] for record in history if name in record and math.isfinite(record[name])]
 
 
-def _recent(
+def recent(
     history: Sequence[Record], name: str, window: int = WINDOW, full: bool = False
 ) -> float | None:
     """Return the mean of the last values; `None` if there are none, or with `full` too few."""
-    values: list[float] = []
-    for record in reversed(history):
-        if len(values) == window:
-            break
-        if name in record and math.isfinite(record[name]):
-            values.append(record[name])
-    return fmean(values) if len(values) >= (window if full else 1) else None
+    last = values(history, name)[-window:]
+    return fmean(last) if len(last) >= (window if full else 1) else None
 
 
 def _gap(history: Sequence[Record]) -> float | None:
     """Return by how much real images have been scored higher than generated ones of late."""
-    real, fake = _recent(history, "real_score"), _recent(history, "fake_score")
+    real, fake = recent(history, "real_score"), recent(history, "fake_score")
     return None if real is None or fake is None else real - fake
 
 
