@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hf_genmodels.config.run import SAMPLE, at_least
+from hf_genmodels.config.videos import VideoDataConfig
 from hf_genmodels.errors import UserError
 
 Resize = Literal["crop", "pad", "stretch"]
@@ -13,7 +14,7 @@ Broken = Literal["skip", "error"]
 
 
 @dataclass
-class ImageDataConfig:
+class ImageDataConfig(VideoDataConfig):
     """Where the images come from, how they are cut to size, and what is known about them."""
 
     dataset_name: str | None = None
@@ -100,6 +101,11 @@ class ImageDataConfig:
             )
         if self.max_train_images is not None:
             at_least("max_train_images", self.max_train_images, 2)
+        self.check_frames(self.image_size)
+        if self.flip and self.sprite_size:
+            raise UserError(
+                "--flip makes a sprite that moves left move right. Leave it out, or --sprite_size."
+            )
         self._check_columns()
 
     def _check_columns(self) -> None:
@@ -121,6 +127,16 @@ class ImageDataConfig:
             self.train_file = []
         if not any(name.startswith(SAMPLE) for name in self.train_file):
             self.validation_file = [n for n in self.validation_file if not n.startswith(SAMPLE)]
+
+    @property
+    def stored_size(self) -> int:
+        """Height and width at which images are decoded and kept."""
+        return self.sprite_size or self.image_size
+
+    @property
+    def stored_frames(self) -> int:
+        """Frames that are decoded of each file."""
+        return 1 if self.sprite_size else self.num_frames
 
     @property
     def train_names(self) -> str:

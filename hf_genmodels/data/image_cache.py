@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ from hf_genmodels.data.image_set import ImageSet, PartWriter, open_part
 from hf_genmodels.data.image_sources import ImageSource
 from hf_genmodels.data.image_tables import Content
 from hf_genmodels.data.sampling import permutation
+from hf_genmodels.data.video_decoding import decode_clip, open_frames
 from hf_genmodels.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ class ImageCache:
             return cls(
                 train,
                 held_out,
-                int(manifest["image_shape"][0]),
+                int(manifest["image_shape"][-3]),
                 [(name, reason) for name, reason in manifest["skipped"]],
                 str(manifest["fingerprint"]),
                 path,
@@ -116,11 +118,13 @@ def build_image_cache(
         UserError: If an image cannot be used and ``config.broken`` is ``error``, none can be used, or the
             cache cannot be written.
     """
+    size = config.stored_size
+    extra = [config.stored_frames] if config.stored_frames > 1 else []
     options = {
         "format": FORMAT_VERSION,
         "source": source.identity,
         "facts": [facts.kind, facts.label_names],
-        "decoding": [config.image_size, num_channels, config.resize, config.broken],
+        "decoding": [size, num_channels, config.resize, config.broken, *extra],
         "choice": [limit, held_out],
     }
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
@@ -128,7 +132,7 @@ def build_image_cache(
 
     def write(folder: Path) -> None:
         with quietly():
-            channels = num_channels or _channels_needed(source, facts, limit)
+            channels = num_channels or _channels_needed(source, facts, config, limit)
             chosen = _Choice(source, facts, limit, held_out)
             _write(folder, chosen, config, channels, show_progress)
 
@@ -149,7 +153,9 @@ class _Choice:
         self.held_out = set(self.places[mixed[:apart]].tolist())
 
 
-def _channels_needed(source: ImageSource, facts: Facts, limit: int | None) -> int:
+def _channels_needed(
+    source: ImageSource, facts: Facts, config: ImageDataConfig, limit: int | None
+) -> int:
     """Look at some images, spread over all, for colour and transparency."""
     places = np.sort(permutation(_CHOICE_SEED, 0, len(source)).numpy()[:limit])
     places = np.array([place for place in places.tolist() if place not in facts.problems])
@@ -159,7 +165,9 @@ def _channels_needed(source: ImageSource, facts: Facts, limit: int | None) -> in
         if content is None:
             continue
         try:
-            counts.append(channels_of(open_image(content, near=64)))
+            is_clip = config.stored_frames > 1
+            first = open_frames(content, 1)[0] if is_clip else open_image(content, near=64)
+            counts.append(channels_of(first))
         except BrokenImageError:
             continue
     return common_channels(counts) if counts else 3
@@ -175,7 +183,10 @@ def _write(
     if skipped and config.broken == "error":
         raise _refused(source, *next(iter(skipped.items())))
     wanted = [place for place in choice.places.tolist() if place not in skipped]
-    _check_room(folder, len(wanted) * channels * config.image_size**2)
+    shape = [channels, config.stored_size, config.stored_size]
+    if config.stored_frames > 1:
+        shape.insert(0, config.stored_frames)
+    _check_room(folder, len(wanted) * math.prod(shape))
     parts = {part: PartWriter(folder, part, facts) for part in PARTS}
     visible = show_progress and sys.stderr.isatty()
     with tqdm(total=len(wanted), unit="image", desc="Decoding", disable=not visible) as bar:
@@ -195,7 +206,7 @@ def _write(
         "format": FORMAT_VERSION,
         "fingerprint": hashlib.sha256(described.encode()).hexdigest(),
         "counts": {part: len(writer.places) for part, writer in parts.items()},
-        "image_shape": [channels, config.image_size, config.image_size],
+        "image_shape": shape,
         "labels": None
         if facts.labels is None
         else [facts.labels.dtype.name, *facts.labels.shape[1:]],
@@ -213,13 +224,15 @@ def _decoded(
     def one(content: Content | None) -> np.ndarray | str:
         if content is None:
             return "is empty"
+        options: dict[str, Any] = {
+            "image_size": config.stored_size,
+            "num_channels": channels,
+            "resize": config.resize,
+        }
         try:
-            return decode(
-                content,
-                image_size=config.image_size,
-                num_channels=channels,
-                resize=config.resize,
-            )
+            if config.stored_frames > 1:
+                return decode_clip(content, config.stored_frames, **options)
+            return decode(content, **options)
         except BrokenImageError as error:
             return str(error)
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.data.image_decoding import SUFFIXES
+from hf_genmodels.data.video_decoding import VIDEO_SUFFIXES
 from hf_genmodels.errors import UserError, suggest
 
 Kind = Literal["none", "class", "attributes", "text"]
 
 # Names that columns usually have.
-_IMAGES = ("image", "img", "file_name", "filename", "image_path", "path")
+_IMAGES = ("image", "img", "video", "clip", "file_name", "filename", "image_path", "path")
 _USUAL: dict[Kind, tuple[str, ...]] = {"class": ("label",), "text": ("text", "caption")}
 _FLAGS: dict[Kind, str] = {
     "class": "--label_column",
@@ -95,8 +96,9 @@ def listing(names: Sequence[str]) -> str:
 
 
 def is_image_name(value: Any) -> bool:
-    """Whether a value is text that ends as the name of an image file does."""
-    return isinstance(value, str) and PurePath(value).suffix.lower() in SUFFIXES
+    """Whether a value is text that ends as the name of an image or video file does."""
+    suffixes = (*SUFFIXES, *VIDEO_SUFFIXES)
+    return isinstance(value, str) and PurePath(value).suffix.lower() in suffixes
 
 
 def _named(

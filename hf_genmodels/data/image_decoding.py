@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hf_genmodels.config.images import Resize
+from hf_genmodels.errors import UserError
 from hf_genmodels.models.picture_fitting import WHITE, channels_first, fitted, with_channels
 
 # Endings of the files of a folder that are taken for images.
@@ -20,7 +21,7 @@ SUFFIXES = (
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
 )
 # None of these formats starts another program or reads another file, as PostScript does.
-_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 100_000_000
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -53,17 +54,19 @@ def open_image(content: bytes | Path, near: int | None = None) -> Image.Image:
     Raises:
         BrokenImageError: If the file is missing, damaged, no image, or has too many pixels.
     """
+    with broken_if_failing(), Image.open(stream(content), formats=FORMATS) as image:
+        check_pixels(image.size)
+        if near is not None:
+            image.draft(None, (near, near))
+        return plain(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def broken_if_failing() -> Iterator[None]:
+    """Turn whatever a damaged file makes a decoder trip over into a `BrokenImageError`."""
     try:
-        with Image.open(_stream(content), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > _MAX_PIXELS:
-                raise BrokenImageError(
-                    f"has {width:,} x {height:,} pixels, and at most {_MAX_PIXELS:,} are read"
-                )
-            if near is not None:
-                image.draft(None, (near, near))
-            return _plain(ImageOps.exif_transpose(image))
-    except BrokenImageError:
+        yield
+    except (BrokenImageError, UserError):
         raise
     except FileNotFoundError:
         raise BrokenImageError("does not exist") from None
@@ -72,8 +75,23 @@ def open_image(content: bytes | Path, near: int | None = None) -> Image.Image:
     except Image.DecompressionBombError:
         raise BrokenImageError(f"has more than {_MAX_PIXELS:,} pixels") from None
     except Exception as error:
-        # A decoder raises whatever a damaged file makes it trip over.
         raise BrokenImageError(f"cannot be decoded: {' '.join(str(error).split())}") from error
+
+
+def check_pixels(size: tuple[int, int]) -> None:
+    """Refuse an image that is too large.
+
+    Args:
+        size: Width and height.
+
+    Raises:
+        BrokenImageError: If it has too many pixels.
+    """
+    width, height = size
+    if width * height > _MAX_PIXELS:
+        raise BrokenImageError(
+            f"has {width:,} x {height:,} pixels, and at most {_MAX_PIXELS:,} are read"
+        )
 
 
 def decode(
@@ -120,11 +138,13 @@ def common_channels(counts: Sequence[int]) -> int:
     return 1 if all(count == 1 for count in counts) else 3
 
 
-def _stream(content: bytes | Path) -> io.BytesIO | Path:
+def stream(content: bytes | Path) -> io.BytesIO | Path:
+    """Return what a decoder reads from."""
     return io.BytesIO(content) if isinstance(content, bytes) else content
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def plain(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits a channel, of mode L, RGB or RGBA."""
     if image.mode in _WIDE_MODES:
         return Image.fromarray(_to_bytes(np.asarray(image)))
     if image.has_transparency_data:

@@ -11,6 +11,7 @@ from hf_genmodels.config.images import ImageDataConfig
 from hf_genmodels.data.image_columns import Kind
 from hf_genmodels.data.image_decoding import SUFFIXES
 from hf_genmodels.data.image_tables import ImageTable, TableReader, read_table, stated
+from hf_genmodels.data.video_decoding import VIDEO_SUFFIXES
 from hf_genmodels.errors import UserError
 
 # Where a folder of images may say something about each of them.
@@ -31,7 +32,8 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
     for name in _METADATA:
         if (folder / name).is_file():
             return read_table(TableReader(folder / name), config, conditioning)
-    files = _images_below(folder)
+    suffixes = (*SUFFIXES, *VIDEO_SUFFIXES) if config.stored_frames > 1 else SUFFIXES
+    files = _images_below(folder, suffixes)
     labels = [file.relative_to(folder).parts[0] for file in files]
     sorted_in = _in_subfolders(files, folder)
     found: Kind = "class" if sorted_in and len(set(labels)) > 1 else "none"
@@ -93,7 +95,7 @@ def _asks_for_columns(config: ImageDataConfig, conditioning: Kind | None) -> boo
     return conditioning != "none" and any((*columns, *lists))
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """List the images of a folder and its subfolders, hidden ones left out."""
     images, others, seen = [], Counter[str](), set[str]()
     for path, folders, names in os.walk(folder, followlinks=True):
@@ -103,7 +105,7 @@ def _images_below(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         for name in sorted(name for name in names if not _hidden(name)):
-            if Path(name).suffix.lower() in SUFFIXES:
+            if Path(name).suffix.lower() in suffixes:
                 images.append(Path(path) / name)
             else:
                 others[Path(name).suffix.lower() or name] += 1
@@ -112,7 +114,7 @@ def _images_below(folder: Path) -> list[Path]:
         raise UserError(
             f"The folder '{folder}' holds no images"
             + (f", but other files: {held}. " if held else ": it is empty. ")
-            + f"Known endings: {', '.join(SUFFIXES)}. Tables in it are given by their names, "
+            + f"Known endings: {', '.join(suffixes)}. Tables in it are given by their names, "
             f"such as '{folder}/*.parquet'."
         )
     return images

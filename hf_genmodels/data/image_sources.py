@@ -179,6 +179,8 @@ def image_sources(
     Raises:
         UserError: If a file, folder, column or dataset cannot be used.
     """
+    if config.sprite_size and conditioning != "class":
+        conditioning = None  # captions and attributes are made of what there is
     if config.dataset_name:
         names = (config.dataset_name, config.dataset_config_name)
         reader = HubReader(HubDataset(*names, "train"))

@@ -15,6 +15,7 @@ from hf_genmodels.data.image_cache import ImageCache, build_image_cache
 from hf_genmodels.data.image_columns import Kind
 from hf_genmodels.data.image_set import ImageSet
 from hf_genmodels.data.image_sources import image_sources
+from hf_genmodels.data.sprites import with_moving_sprites
 from hf_genmodels.errors import UserError
 
 __all__ = ["ImageData", "ImageSet", "load_image_data", "scaled"]
@@ -96,7 +97,7 @@ def load_image_data(
         validation, name = other.train, config.validation_names
     if show_progress:
         _report(caches)
-    return ImageData(
+    data = ImageData(
         train=train.train,
         validation=validation if len(validation) else None,
         kind=facts.kind,
@@ -108,6 +109,7 @@ def load_image_data(
         path=train.path,
         fingerprint="".join(cache.fingerprint for cache in caches),
     )
+    return with_moving_sprites(data, config, conditioning) if config.sprite_size else data
 
 
 def scaled(images: np.ndarray) -> torch.Tensor:
