@@ -133,9 +133,7 @@ def _state(history: Sequence[Record]) -> str:
     return ", ".join(said) or "nothing unusual in losses and scores"
 
 
-def not_a_number(
-    history: Sequence[Record], numbers: Sequence[str] = NUMBERS
-) -> Finding | None:
+def not_a_number(history: Sequence[Record], numbers: Sequence[str] = NUMBERS) -> Finding | None:
     """Find losses, scores or norms that are not finite."""
     last = history[-1] if history else {}
     wrong = [name for name in numbers if name in last and not math.isfinite(last[name])]
