@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.data.images import ImageData
 from hf_genmodels.data.seeding import mix_seed
-from hf_genmodels.engine.report import read_metrics, smooth
+from hf_genmodels.engine.report import draw_lines, read_metrics
 from hf_genmodels.errors import require_extra
 from hf_genmodels.image_grid import draw_animation, draw_grid
 from hf_genmodels.metrics.image_features import as_bytes
@@ -25,7 +24,7 @@ GRID, REAL_GRID, STRIP, CURVES = "grid.png", "real.png", "progress.webp", "curve
 GRIDS = "grids"
 MOST_FRAMES = 60
 # Okabe & Ito 2008, as in report.py.
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_GREEN = "#009E73"
 _GRID_STREAM = 51
 
 
@@ -141,10 +140,10 @@ def plot_gan(metrics_path: Path, report_dir: Path) -> Path | None:
         return None
     figure = new_figure(10.0, 7.0)
     (losses, scores), (norms, distance) = figure.subplots(2, 2)
-    _lines(losses, train, "Losses", {"d_loss": "discriminator", "g_loss": "generator"})
-    _lines(scores, train, "Mean verdicts", {"real_score": "real", "fake_score": "generated"})
-    _lines(norms, train, "Norm of gradients",
-           {"d_grad_norm": "discriminator", "g_grad_norm": "generator"}, log=True)  # fmt: skip
+    draw_lines(losses, train, "Losses", {"d_loss": "discriminator", "g_loss": "generator"})
+    draw_lines(scores, train, "Mean verdicts", {"real_score": "real", "fake_score": "generated"})
+    draw_lines(norms, train, "Norm of gradients",
+               {"d_grad_norm": "discriminator", "g_grad_norm": "generator"}, log=True)  # fmt: skip
     distance.set_title("Fréchet distance to real images", loc="left", fontweight="bold")
     distance.set_xlabel("step")
     if measured:
@@ -157,23 +156,3 @@ def plot_gan(metrics_path: Path, report_dir: Path) -> Path | None:
     else:
         distance.text(0.5, 0.5, "not measured", ha="center", transform=distance.transAxes)
     return save_figure(figure, report_dir / CURVES)
-
-
-def _lines(
-    axes: Any,
-    records: Sequence[dict[str, Any]],
-    title: str,
-    names: dict[str, str],
-    log: bool = False,
-) -> None:
-    """Draw smoothed curves, the raw ones behind them."""
-    axes.set_title(title, loc="left", fontweight="bold")
-    axes.set_xlabel("step")
-    for color, (name, label) in zip((_BLUE, _ORANGE), names.items(), strict=True):
-        steps, values = [r["step"] for r in records], [r[name] for r in records]
-        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
-        axes.plot(steps, smooth(values, len(values) // 20 + 2), color=color, label=label)
-    if log:
-        axes.set_yscale("log")
-    axes.grid(axis="y", color="#E0E0E0", linewidth=0.8)
-    axes.legend(frameon=False)

@@ -103,6 +103,35 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return smoothed
 
 
+def draw_lines(
+    axes: Any,
+    records: Sequence[dict[str, Any]],
+    title: str,
+    names: Mapping[str, str],
+    log: bool = False,
+) -> None:
+    """Draw one or two smoothed curves, the raw ones behind them.
+
+    Args:
+        axes: Where to draw.
+        records: What was measured; each has a `step`. Those without a value are left out.
+        title: What stands above.
+        names: Name of each value -> what the curve is called.
+        log: Whether the axis of the values is logarithmic.
+    """
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("step")
+    for color, (name, label) in zip((_BLUE, _ORANGE), names.items(), strict=False):
+        known = [record for record in records if name in record]
+        steps, values = [r["step"] for r in known], [r[name] for r in known]
+        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
+        axes.plot(steps, smooth(values, len(values) // 20 + 2), color=color, label=label)
+    if log:
+        axes.set_yscale("log")
+    axes.grid(axis="y", color="#E0E0E0", linewidth=0.8)
+    axes.legend(frameon=False)
+
+
 def _new_axes(title: str) -> tuple[Any, Any]:
     figure = new_figure(*_SIZE)
     axes = figure.add_subplot()
