@@ -18,6 +18,11 @@ TRAINING = "hf_genmodels.training"
 COMMANDS = {
     "tokenizer": (f"{TRAINING}.train_tokenizer", "main", "train, import and inspect tokenizers"),
     "train lm": (f"{TRAINING}.train_lm", "main", "train a language model and publish it"),
+    "train lm-adversarial": (
+        f"{TRAINING}.train_lm_adversarial",
+        "main",
+        "go on with a language model against a discriminator of its texts",
+    ),
     "train seq2seq": (
         f"{TRAINING}.train_seq2seq",
         "main",
@@ -118,7 +123,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<13} {what}" for name, (_, _, what) in COMMANDS.items()]
+    lines = [f"  {name:<20} {what}" for name, (_, _, what) in COMMANDS.items()]
     return "\n".join(
         [
             "genmodels COMMAND ...: train compact generative models, publish them, use them",
