@@ -8,6 +8,7 @@ from typing import Any
 from hf_genmodels.config.fine_tuning import FineTuningConfig
 from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
 from hf_genmodels.config.parser import model_config_of, options_of
+from hf_genmodels.config.pixels import PixelOptions
 from hf_genmodels.config.run import ExampleBatchConfig, SampleConfig, TextDataConfig
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
@@ -19,6 +20,7 @@ PICTURE_FIELDS = (
     "caption_token_id",
     "palette_token_id",
     "palette_size",
+    "image_labels",
 )
 NOT_OPTIONS = (
     "vocab_size",
@@ -35,7 +37,10 @@ GPTOptions: Any = options_of(
 
 @dataclass
 class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
-    """Train a GPT-2-style language model from scratch, or go on from a trained one."""
+    """Train a GPT-2-style language model from scratch, or go on from a trained one.
+
+    Of texts, or with an image_size in `pixels` of pictures.
+    """
 
     model: GPTOptions = field(default_factory=GPTOptions)
     """The new model; see GenGPTConfig."""
@@ -47,7 +52,10 @@ class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
     """The learning rate over the run."""
 
     sample: SampleConfig = field(default_factory=SampleConfig)
-    """Texts that are generated at every validation."""
+    """Texts or pictures that are generated at every validation."""
+
+    pixels: PixelOptions = field(default_factory=PixelOptions)
+    """Pictures instead of texts."""
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without looking at data.
@@ -57,6 +65,8 @@ class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
         """
         FineTuningConfig.__post_init__(self)
         TextDataConfig.__post_init__(self)
+        if self.draws:
+            self._check_pixels()
         if self.streaming and self.num_workers:
             raise UserError(
                 f"--num_workers is {self.num_workers}, but a stream is read by the training process "
@@ -73,12 +83,26 @@ class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
                 f"--model.max_position_embeddings {positions}."
             )
 
+    @property
+    def draws(self) -> bool:
+        """Whether the data are images."""
+        return self.pixels.image_size is not None
+
+    def _check_pixels(self) -> None:
+        """Fit the window to the pictures, and look at what the images share with texts."""
+        if self.streaming:
+            raise UserError("--streaming reads texts, and --pixels.image_size asks for images.")
+        if self.lora.r:
+            raise UserError("--lora.r does not adapt rows and columns of pixels. Leave it out.")
+        self.block_size = self.pixels.longest_document
+        self.pixels.image_data(self)
+
     def new_model_config(self, vocab_size: int, **token_ids: Any) -> GenGPTConfig:
         """Return the configuration of the new model.
 
         Args:
             vocab_size: Number of tokens of the tokenizer.
-            **token_ids: `bos_token_id`, `eos_token_id`, `pad_token_id`.
+            **token_ids: `bos_token_id`, `eos_token_id`, `pad_token_id`, and the fields of pictures.
 
         Raises:
             UserError: If the sizes do not fit together.

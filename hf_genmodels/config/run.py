@@ -187,7 +187,7 @@ class TextDataConfig:
     """Without validation files or split, this part of the training text is held out, in per cent."""
 
     text_column: str | None = None
-    """Column that holds the text; by default `text`, or the only column of strings."""
+    """Column that holds the text, or the prompts of images; by default `text`, or the only column of strings."""
 
     sample_by: str = "document"
     """What is one document of a text file: document (the file), paragraph or line."""
@@ -202,7 +202,7 @@ class TextDataConfig:
     """Tokens in a window, the context of the model while training."""
 
     max_eval_windows: int | None = 512
-    """Windows of the validation text that are scored; null for all of them."""
+    """Windows of the validation text, or validation images, that are scored; null for all of them."""
 
     tokenizer_name: str | None = None
     """Folder or hub id of a tokenizer; by default the model's own, or one trained on the text."""
@@ -219,6 +219,7 @@ class TextDataConfig:
         Raises:
             UserError: If a value cannot work.
         """
+        drop_samples(self)
         if bool(self.dataset_name) == bool(self.train_file):
             given = "both" if self.dataset_name else "none"
             raise UserError(
@@ -274,6 +275,14 @@ class SampleConfig:
             raise UserError(f"--sample.temperature is {self.temperature}. It must be positive.")
         if not 0 < self.top_p <= 1:
             raise UserError(f"--sample.top_p is {self.top_p}. It must lie in (0, 1].")
+
+
+def drop_samples(data: TextDataConfig) -> None:
+    """Leave bundled data of a preset out where the user gave data of another kind."""
+    if data.dataset_name and all(name.startswith(SAMPLE) for name in data.train_file):
+        data.train_file = []
+    if not any(name.startswith(SAMPLE) for name in data.train_file):
+        data.validation_file = [n for n in data.validation_file if not n.startswith(SAMPLE)]
 
 
 def seconds_of(duration: str) -> float:

@@ -177,7 +177,7 @@ def collate(windows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tenso
         window holds more than one document. Without it attention needs no mask.
     """
     batch = {name: torch.stack([window[name] for window in windows]) for name in windows[0]}
-    length = batch["position_ids"].shape[1]
-    if bool((batch["position_ids"][:, -1] == length - 1).all()):
+    positions = batch.get("position_ids")
+    if positions is not None and bool((positions[:, -1] == positions.shape[1] - 1).all()):
         del batch["position_ids"]
     return batch
