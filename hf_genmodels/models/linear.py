@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 _PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
+# Below so many multiplications, MKL is done before oneDNN has prepared itself: one row of decoding.
+FEWEST_PRODUCTS = 1 << 20
 
 
 def _onednn_is_available() -> bool:
@@ -57,17 +59,17 @@ class Linear(nn.Linear):
 
 
 def _suits_onednn(input: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether both are plain fp32 tensors on the CPU and nothing is being traced or cast."""
+    """Whether both are plain fp32 tensors on the CPU, large, and nothing is being traced or cast."""
     return (
         ONEDNN_IS_AVAILABLE
         and input.dtype == weight.dtype == torch.float32
         and input.device.type == weight.device.type == "cpu"
         and type(input) in _PLAIN_TENSORS
         and type(weight) in _PLAIN_TENSORS
-        and input.numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
+        and input.numel() * weight.shape[0] >= FEWEST_PRODUCTS
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from hf_genmodels.models.linear import Linear, linear
 
-SHAPES = [(1, 7, 5), (8, 64, 33), (3, 1, 1), (50, 16, 128)]
+SHAPES = [(1, 7, 5), (3, 1, 1), (200, 64, 65), (500, 16, 128)]
 
 
 def operands(rows: int, width: int, outputs: int) -> list[torch.Tensor]:
@@ -37,8 +37,9 @@ def test_output_and_gradients_are_those_of_torch(
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
 
 
-def test_gradients_can_be_differentiated_again() -> None:
-    inputs = operands(4, 8, 6)
+@pytest.mark.parametrize("shape", [(4, 8, 6), (200, 64, 65)])
+def test_gradients_can_be_differentiated_again(shape: tuple[int, int, int]) -> None:
+    inputs = operands(*shape)
 
     def second(function) -> tuple[torch.Tensor, ...]:
         grads = torch.autograd.grad(function(*inputs).tanh().sum(), inputs[:2], create_graph=True)
@@ -50,7 +51,7 @@ def test_gradients_can_be_differentiated_again() -> None:
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
 def test_frozen_operands_get_no_gradient(frozen: int) -> None:
-    inputs = operands(4, 8, 6)
+    inputs = operands(200, 64, 65)
     inputs[frozen].requires_grad_(False)
     linear(*inputs).sum().backward()
     assert [operand.grad is None for operand in inputs] == [i == frozen for i in range(3)]
@@ -58,7 +59,7 @@ def test_frozen_operands_get_no_gradient(frozen: int) -> None:
 
 def test_no_graph_is_kept_without_grad() -> None:
     with torch.no_grad():
-        assert linear(*operands(4, 8, 6)).grad_fn is None
+        assert linear(*operands(200, 64, 65)).grad_fn is None
 
 
 def test_a_changed_weight_shows_at_once() -> None:
