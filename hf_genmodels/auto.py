@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import wrapt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 MODELS = "hf_genmodels.models"
 CONFIG_AUTO = "transformers.models.auto.configuration_auto"
@@ -168,12 +168,18 @@ def task_of(config: PreTrainedConfig) -> Task:
     return next(task for task in family_of(config).tasks if task.fits(config))
 
 
+def companion_name(model: PreTrainedModel) -> str | None:
+    """Return the subfolder in which a model stands beside the one it belongs to; `None`: it has none."""
+    companions = family_of(model.config).companions.items()
+    return next((name for name, (_, cls) in companions if isinstance(model, resolve(cls))), None)
+
+
 def auto_map_for(config: PreTrainedConfig, companion: str | None = None) -> dict[str, str]:
     """Return what `auto_map` in config.json says: Auto class -> "file.Class" beside the weights.
 
     Args:
         config: Configuration of a model of ours.
-        companion: Subfolder that the config.json is for; the code stands above it all the same.
+        companion: What the model is called beside the one it belongs to; `None`: it is that one.
     """
     family = family_of(config)
     if companion is not None:
@@ -253,6 +259,7 @@ def _register_companions(family: Family, auto_class: Any) -> None:
     models = [resolve(family.models[family.head])]
     for config, model in family.companions.values():
         models.append(resolve(model))
+        models[-1].push_to_hub = _push_to_hub  # type: ignore[attr-defined]
         auto_class.register(resolve(config), models[-1], exist_ok=True)
     auto_class.register(resolve(family.config), tuple(models), exist_ok=True)
 

@@ -23,6 +23,7 @@ from hf_genmodels.auto import (
     FAMILIES,
     auto_map_for,
     code_files_for,
+    companion_name,
     custom_pipelines_for,
     family_of,
 )
@@ -34,7 +35,7 @@ from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 STAGING = ".publishing"
 READY = ".published"
@@ -243,21 +244,23 @@ def _write_model(
     if model.can_generate():
         generation_defaults(model).save_pretrained(staging)
     if model.config.model_type in FAMILIES:
-        add_code(model.config, staging)
+        add_code(model, staging)
 
 
-def add_code(config: PreTrainedConfig, folder: Path) -> None:
-    """Add the model's code to a folder that holds its config.json, and name the classes there.
+def add_code(model: PreTrainedModel, folder: Path) -> None:
+    """Add a model's code to a folder that holds its config.json, and name the classes there.
 
     Args:
-        config: Configuration of a model of ours that has no other above it.
+        model: A model of ours, in whose own folder its code shall stand.
         folder: The folder.
     """
-    fields: dict[str, Any] = {"auto_map": auto_map_for(config)}
-    if pipelines := custom_pipelines_for(config):
+    companion = companion_name(model)
+    fields: dict[str, Any] = {"auto_map": auto_map_for(model.config, companion)}
+    pipelines = custom_pipelines_for(model.config)
+    if pipelines and companion is None:
         fields["custom_pipelines"] = pipelines
     _add_to_config(folder, fields)
-    for file in code_files_for(config):
+    for file in code_files_for(model.config):
         shutil.copyfile(file, folder / file.name)
 
 

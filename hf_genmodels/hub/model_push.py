@@ -21,7 +21,7 @@ class _ModelWithCode(PushToHubMixin):
 
     def save_pretrained(self, save_directory: str, **options: Any) -> None:
         self.model.save_pretrained(save_directory, **options)
-        add_code(self.model.config, Path(save_directory))
+        add_code(self.model, Path(save_directory))
 
 
 def push_model(model: PreTrainedModel, repo_id: str, **options: Any) -> str:

@@ -25,6 +25,7 @@ from hf_genmodels.hub.loading import (
 from hf_genmodels.hub.probe import output_of, probe_of
 from hf_genmodels.hub.push import push_folder
 from hf_genmodels.hub.verify import TEXT, same_bits
+from hf_genmodels.models.modeling_gan import GenGANDiscriminator
 from tests.hub.folders import contents
 from tests.hub.hub_server import HubServer
 
@@ -116,6 +117,33 @@ def test_strangers_load_every_family_from_the_hub(
             for name, data in contents(folder).items():
                 assert (Path(report["snapshot"]) / name).read_bytes() == data
             assert bool(report["generated"]) == bool(request["task"])
+
+
+def test_a_stranger_loads_a_discriminator_that_was_uploaded_alone(
+    hub: HubServer, gan: Path, tmp_path: Path
+) -> None:
+    discriminator = load_companion(gan, "discriminator")
+    assert discriminator is not None
+    images = torch.linspace(-1, 1, 2 * 8 * 8).view(2, 1, 8, 8)
+    labels = torch.tensor([0, 2])
+    inputs = {"images": images, "class_labels": labels}
+    save_file(inputs, tmp_path / "in")
+    request = request_for("ada/critic", gan, tmp_path) | {
+        "companions": [],
+        "text": None,
+        "task": "",
+        "inputs_file": str(tmp_path / "in"),
+        "output": "logits",
+    }
+
+    discriminator.push_to_hub("ada/critic")
+    (report,) = ask_a_stranger(hub, [request], tmp_path)
+
+    assert report["error"] is None
+    with torch.no_grad():
+        expected = discriminator(**inputs).logits
+    assert same_bits(load_file(request["output_file"])["output"], expected)
+    assert isinstance(load_model("ada/critic"), GenGANDiscriminator)
 
 
 def test_our_own_loading_takes_the_name_of_a_repository(
