@@ -17,6 +17,8 @@ _PUBLIC = {
     "GenGPTConfig": "hf_genmodels.models.configuration_gpt",
     "GenGPTModel": "hf_genmodels.models.modeling_gpt",
     "GenGPTForCausalLM": "hf_genmodels.models.modeling_gpt",
+    "GenTextDiscriminatorConfig": "hf_genmodels.models.configuration_text_discriminator",
+    "GenTextDiscriminator": "hf_genmodels.models.modeling_text_discriminator",
     "GenSeq2SeqConfig": "hf_genmodels.models.configuration_seq2seq",
     "GenSeq2SeqModel": "hf_genmodels.models.modeling_seq2seq",
     "GenSeq2SeqForConditionalGeneration": "hf_genmodels.models.modeling_seq2seq",

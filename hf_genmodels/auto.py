@@ -26,7 +26,7 @@ MODELS = "hf_genmodels.models"
 CONFIG_AUTO = "transformers.models.auto.configuration_auto"
 MODEL_AUTO = "transformers.models.auto.modeling_auto"
 PIPELINES = "transformers.pipelines"
-Kind = Literal["language model", "seq2seq", "gan", "judge"]
+Kind = Literal["language model", "seq2seq", "gan", "judge", "discriminator"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Family:
         config: Configuration class, as "module.Class" within `hf_genmodels.models`.
         models: Auto class of transformers -> model class, as "module.Class"; the last one is published.
         tasks: What pipelines do with its folders; the first one that fits a configuration counts.
-        companions: Subfolder of a published folder -> configuration class and class of the model in it.
-            Its code stands beside that of the published model.
-        name: What the published model is called in a training state, which holds its companions too.
+        companions: Subfolder of a published folder -> configuration class and class of the model in it,
+            which may be of a family of its own. Its code stands beside that of the published model.
+        name: What the published model is called in a training state that holds its companions too.
     """
 
     kind: Kind
@@ -111,6 +111,23 @@ FAMILIES: dict[str, Family] = {
             "AutoModelForCausalLM": "modeling_gpt.GenGPTForCausalLM",
         },
         tasks=(Task("text-generation"),),
+        name="generator",
+        companions={
+            "discriminator": (
+                "configuration_text_discriminator.GenTextDiscriminatorConfig",
+                "modeling_text_discriminator.GenTextDiscriminator",
+            )
+        },
+    ),
+    "gen_text_discriminator": Family(
+        kind="discriminator",
+        config="configuration_text_discriminator.GenTextDiscriminatorConfig",
+        models={
+            "AutoModelForSequenceClassification": (
+                "modeling_text_discriminator.GenTextDiscriminator"
+            ),
+        },
+        tasks=(Task("text-classification"),),
     ),
     "gen_seq2seq": Family(
         kind="seq2seq",
@@ -182,7 +199,7 @@ def auto_map_for(config: PreTrainedConfig, companion: str | None = None) -> dict
         companion: What the model is called beside the one it belongs to; `None`: it is that one.
     """
     family = family_of(config)
-    if companion is not None:
+    if companion is not None and companion in family.companions:
         companion_config, model = family.companions[companion]
         return {"AutoConfig": companion_config, family.head: model}
     return {"AutoConfig": family.config, **family.models}
@@ -258,6 +275,8 @@ def _register_companions(family: Family, auto_class: Any) -> None:
     """Let an Auto class choose among a family's models by the `architectures` of config.json."""
     models = [resolve(family.models[family.head])]
     for config, model in family.companions.values():
+        if FAMILIES.get(resolve(config).model_type) is not family:  # type: ignore[attr-defined]
+            continue
         models.append(resolve(model))
         models[-1].push_to_hub = _push_to_hub  # type: ignore[attr-defined]
         auto_class.register(resolve(config), models[-1], exist_ok=True)

@@ -64,6 +64,8 @@ def _family(kind: str) -> Any:
         raise UserError(
             "A judge is no generator. Give the folder of the generator, and the judge with --judge."
         )
+    if kind not in FAMILIES:
+        raise UserError(f"A {kind} is no generator: there is nothing to be measured.")
     return importlib.import_module(f"hf_genmodels.inference.{FAMILIES[kind]}")
 
 

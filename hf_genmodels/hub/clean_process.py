@@ -91,7 +91,10 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
             save_file({"output": output.contiguous()}, request["output_file"])
     for name in request["companions"]:
         report["step"] = name
-        load(getattr(transformers, request["head"]), request, subfolder=name)
+        config = transformers.AutoConfig.from_pretrained(
+            folder, subfolder=name, trust_remote_code=request["remote_code"]
+        )
+        load(getattr(transformers, list(config.auto_map)[-1]), request, subfolder=name)
 
     report["generated"] = []
     if not request["task"]:

@@ -267,12 +267,14 @@ def add_code(model: PreTrainedModel, folder: Path) -> None:
 def _write_companion(
     model: PreTrainedModel, name: str, companion: PreTrainedModel, staging: Path
 ) -> None:
-    """Write weights and configuration of a model that belongs to another one, whose code it shares."""
+    """Write weights and configuration of a model that belongs to another one, and its code beside that one's."""
     if name not in family_of(model.config).companions:
         raise ValueError(f"A model of type {model.config.model_type!r} has no companion {name!r}.")
     with no_progress_bars():
         companion.save_pretrained(staging / name)
     _add_to_config(staging / name, {"auto_map": auto_map_for(companion.config, name)})
+    for file in code_files_for(companion.config):
+        shutil.copyfile(file, staging / file.name)
 
 
 def _add_to_config(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -297,10 +299,11 @@ def _write_card(
 
 
 def _code_names(folder: Path) -> list[str]:
-    """Return the names of the Python files that config.json names, and of those they import."""
-    config = read_json(folder / "config.json")
-    references = [str(value) for value in config.get("auto_map", {}).values()]
-    references += [str(task["impl"]) for task in config.get("custom_pipelines", {}).values()]
+    """Return the names of the Python files that a config.json names, and of those they import."""
+    places = [folder, *(folder / name for name in companion_names(folder))]
+    configs = [read_json(place / "config.json") for place in places]
+    references = [str(value) for one in configs for value in one.get("auto_map", {}).values()]
+    references += [str(task["impl"]) for task in configs[0].get("custom_pipelines", {}).values()]
     waiting = {name for ref in references if re.fullmatch(r"\w+", name := ref.split(".")[0])}
     found: set[str] = set()
     while waiting:

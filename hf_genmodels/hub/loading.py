@@ -401,8 +401,8 @@ def _load_checkpoint(folder: Path, auto_class: Any) -> PreTrainedModel:
         weights: Mapping[str, Any] = read_tensors(folder / "model.safetensors")
         weights = {**weights, **{alias: weights[n] for alias, n in state["aliases"].items()}}
         family = FAMILIES.get(config.model_type)
-        if family and family.name:
-            own = f"{family.name}."
+        own = f"{family.name}." if family else ""
+        if any(name.startswith(own) for name in weights):  # its companions' stand beside its own
             weights = {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
         with torch.device("meta"):
             bare = auto_class.from_config(config)

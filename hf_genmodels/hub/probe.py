@@ -70,6 +70,8 @@ def probe_of(model: PreTrainedModel) -> Probe:
         )
     if family.kind == "judge":
         return Probe(classes, _pictures(config))
+    if family.kind == "discriminator":
+        return Probe(classes, _texts(model))
     return Probe(classes, _texts(model), task=task, is_exact=family.kind == "seq2seq")
 
 
