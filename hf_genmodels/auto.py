@@ -280,7 +280,8 @@ def _register_companions(family: Family, auto_class: Any) -> None:
         models.append(resolve(model))
         models[-1].push_to_hub = _push_to_hub  # type: ignore[attr-defined]
         auto_class.register(resolve(config), models[-1], exist_ok=True)
-    auto_class.register(resolve(family.config), tuple(models), exist_ok=True)
+    if len(models) > 1:
+        auto_class.register(resolve(family.config), tuple(models), exist_ok=True)
 
 
 def register_pipelines() -> None:
