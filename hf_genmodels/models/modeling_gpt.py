@@ -365,19 +365,26 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         return model.eval()
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.LongTensor, *args: Any, **kwargs: Any
+        self,
+        input_ids: torch.LongTensor,
+        *args: Any,
+        inputs_embeds: torch.FloatTensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Prepare what `forward` is given in a step of `generate`; see `GenerationMixin`.
 
         Args:
             input_ids: All tokens so far, (B, T).
             *args: Passed on.
+            inputs_embeds: Embeddings that the text begins with instead, (B, T, D).
             **kwargs: Passed on.
 
         Returns:
             The arguments of `forward`; for a model of pictures with `pixel_positions`.
         """
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, *args, inputs_embeds=inputs_embeds, **kwargs
+        )
         config = self.config
         if config.image_sizes and inputs.get("input_ids") is not None:
             pixels = find_pixel_positions(input_ids, config.image_sizes, config.image_token_ids)
