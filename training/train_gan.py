@@ -81,6 +81,15 @@ def train(run: Run, config: TrainGANConfig) -> None:
     state = run.state
     pair.train()
 
+    def publish_now() -> None:
+        recompute_statistics(generator, data.train, captions, config.seed)
+        card = card_of(run, config, pair, recipe, data)
+        beside = {DISCRIMINATOR: discriminator}
+        publish(run, config, generator, card, tokenizer, companions=beside, plot=plot_gan)
+
+    if state.owes(config.publish):
+        with averaged(ema, generator):
+            publish_now()
     while state.step < config.max_steps and run.stop_reason is None:
         for turn in range(config.optim.discriminator_steps):
             drawn: list[Drawn] = []
@@ -123,10 +132,7 @@ def train(run: Run, config: TrainGANConfig) -> None:
                 run.stop_if_no_gain()
             saves = state.every(config.save_every) or last or run.stop_reason is not None
             if state.publishes(config.publish, saved=saves):
-                recompute_statistics(generator, data.train, captions, config.seed)
-                card = card_of(run, config, pair, recipe, data)
-                beside = {DISCRIMINATOR: discriminator}
-                publish(run, config, generator, card, tokenizer, companions=beside, plot=plot_gan)
+                publish_now()
         if saves:
             with run.clock.paused():
                 save_checkpoint(run, *parts, identity=identity, data_state=batches.position)

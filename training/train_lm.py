@@ -66,6 +66,12 @@ def train(run: Run, config: TrainLMConfig) -> None:
     state = run.state
     model.train()
 
+    def publish_now() -> None:
+        publish(run, config, bare_model, card_of(run, config, bare_model, data), tokenizer)
+
+    if state.owes(config.publish):
+        with averaged(ema, bare_model):
+            publish_now()
     while state.step < config.max_steps and run.stop_reason is None:
         micro_batches = [next(batches) for _ in range(config.gradient_accumulation_steps)]
         (tokens,) = map(int, run.sum_over_ranks(sum(map(count_targets, micro_batches))))
@@ -103,8 +109,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
                 run.stop_if_no_gain()
             saves = state.every(config.save_every) or last or run.stop_reason is not None
             if state.publishes(config.publish, saved=saves):
-                card = card_of(run, config, bare_model, data)
-                publish(run, config, bare_model, card, tokenizer)
+                publish_now()
         if saves:
             with run.clock.paused():
                 data_state = batches.stream_state

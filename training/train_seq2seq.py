@@ -74,6 +74,13 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
     state = run.state
     model.train()
 
+    def publish_now() -> None:
+        card = card_of(run, config, bare_model, data)
+        publish(run, config, bare_model, card, tokenizers.source, tokenizers.separate)
+
+    if state.owes(config.publish):
+        with averaged(ema, bare_model):
+            publish_now()
     while state.step < config.max_steps and run.stop_reason is None:
         micro_batches = [next(batches) for _ in range(config.gradient_accumulation_steps)]
         items = zip(*map(count_items, micro_batches), strict=True)
@@ -115,8 +122,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
                 run.stop_if_no_gain()
             saves = state.every(config.save_every) or last or run.stop_reason is not None
             if state.publishes(config.publish, saved=saves):
-                card = card_of(run, config, bare_model, data)
-                publish(run, config, bare_model, card, tokenizers.source, tokenizers.separate)
+                publish_now()
         if saves:
             with run.clock.paused():
                 save_checkpoint(run, *parts, identity=identity, data_state=batches.position)
@@ -126,8 +132,7 @@ def train(run: Run, config: TrainSeq2SeqConfig) -> None:
         with mean.applied_to(bare_model):
             what = f"average of {mean.num_updates} checkpoints"
             if validate(run, config, model, bare_model, tokenizers, data, what=what):
-                card = card_of(run, config, bare_model, data)
-                publish(run, config, bare_model, card, tokenizers.source, tokenizers.separate)
+                publish_now()
     finish(run, config, family="seq2seq", example=[example_of(tokenizers, data)])
 
 

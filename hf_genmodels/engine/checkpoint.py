@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def load_checkpoint(
         UserError: If data, tokenizer, model or seed differ from the saved run's.
     """
     try:
-        return _restore(run, folder, model, optimizer, schedule, ema, identity)
+        restored = _restore(run, folder, model, optimizer, schedule, ema, identity)
     except UserError:
         raise
     except _DAMAGE as error:
@@ -151,6 +151,9 @@ def load_checkpoint(
             f"The checkpoint '{folder}' is damaged or of another run: "
             f"{' '.join(str(error).split())}. Remove it; the run then goes on from the one before."
         ) from error
+    if run.is_main:  # the run may have been killed before it removed them
+        _remove(_superseded(run.checkpoints, _step_of(folder), run.config.keep_checkpoints))
+    return restored
 
 
 def _restore(
@@ -439,11 +442,18 @@ def _publish(staging: Path, folder: Path) -> str | None:
 
 def _rotate(checkpoints: Path, step: int, keep: int) -> None:
     """Remove old checkpoints, and those after a step, which were passed over as damaged."""
-    saved = _saved(checkpoints)
-    current = [folder for folder in saved if _step_of(folder) <= step]
-    later = [folder for folder in saved if _step_of(folder) > step]
-    for old in (*current[:-keep], *later, *checkpoints.glob(f"{STAGING}*")):
-        shutil.rmtree(old, ignore_errors=True)
+    later = [folder for folder in _saved(checkpoints) if _step_of(folder) > step]
+    _remove([*_superseded(checkpoints, step, keep), *later, *checkpoints.glob(f"{STAGING}*")])
+
+
+def _superseded(checkpoints: Path, step: int, keep: int) -> list[Path]:
+    """Return the checkpoints up to a step that are not among the newest of them."""
+    return [folder for folder in _saved(checkpoints) if _step_of(folder) <= step][:-keep]
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _saved(checkpoints: Path) -> list[Path]:

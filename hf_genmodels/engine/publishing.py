@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.image_processing_utils import BaseImageProcessor
 
 from hf_genmodels.config.fine_tuning import FineTuningConfig
 from hf_genmodels.config.optim import OptimConfig, ScheduleConfig
@@ -38,6 +39,7 @@ def publish(
     tokenizer: PreTrainedTokenizerFast | None,
     target_tokenizer: PreTrainedTokenizerFast | None = None,
     companions: Mapping[str, PreTrainedModel] | None = None,
+    image_processor: BaseImageProcessor | None = None,
     plot: Plot = plot_training,
 ) -> None:
     """Write the published folder with the weights as they are now; all ranks call it.
@@ -50,6 +52,7 @@ def publish(
         tokenizer: Tokenizer of what the model reads, if it reads.
         target_tokenizer: Tokenizer of what it writes, if that is another one.
         companions: Models that are published in subfolders of these names.
+        image_processor: What prepares images for it, if it reads some.
         plot: Draws the curves of `metrics.jsonl` into the folder of the report.
     """
     state_dict = run.accelerator.get_state_dict(bare_model)
@@ -58,6 +61,7 @@ def publish(
     for name in bare_model.all_tied_weights_keys:  # gathered from a sharded model, it is a copy
         state_dict.pop(name, None)
     _draw_curves(run, plot)
+    run.state.unpublished_step = run.state.step
     with warn_if_failing(f"The model of step {run.state.step} was not published", OSError):
         if isinstance(config, FineTuningConfig) and config.lora.r:
             bare_model.save_pretrained(run.output_dir / "adapter")
@@ -70,8 +74,10 @@ def publish(
             state_dict=state_dict,
             target_tokenizer=target_tokenizer,
             companions=companions,
+            image_processor=image_processor,
         )
         keep_card(run.output_dir, card)
+        run.state.unpublished_step = None
         if run.uploads is not None:
             run.uploads.begin(run.state.step)
 
@@ -158,6 +164,7 @@ def finish(
             f"is of step {run.saved_step}: make room and go on with genmodels train {family} --resume "
             f"{run.output_dir}"
         )
+    _check_published(run, family)
     logger.info("%s", verify_folder(run.output_dir))
     if run.stop_reason:
         logger.info("ended after step %d: %s", state.step, run.stop_reason)
@@ -178,6 +185,29 @@ def finish(
     )
     if run.uploads is not None:
         run.uploads.finish()
+
+
+def _check_published(run: Run, family: str) -> None:
+    """Check that the weights which a finished run promises stand in its folder.
+
+    Raises:
+        UserError: With what is missing, and how to publish it.
+    """
+    missing, resume = (
+        run.state.unpublished_step,
+        f"genmodels train {family} --resume {run.output_dir}",
+    )
+    if missing == run.state.step:
+        raise UserError(
+            f"Everything is trained and saved, but the model of step {missing} could not be published. "
+            f"Make room and publish it with: {resume}"
+        )
+    if missing is not None:
+        raise UserError(
+            f"Everything is trained and saved, but the model of step {missing}, the best one, could not "
+            f"be published, and its weights are gone. Publish those of step {run.state.step} with: "
+            f"{resume} --publish last"
+        )
 
 
 def _draw_curves(run: Run, plot: Plot) -> None:

@@ -397,6 +397,7 @@ def begin(run: Run, state: LoopState | None) -> None:
         trackers=trackers,
     )
     run.has_begun = True
+    run.stop_if_no_gain()
     run.handle_signals()
 
 

@@ -26,6 +26,8 @@ class LoopState:
     """Best validation result: the lowest loss, or the highest score."""
     best_step: int | None = None
     evals_without_gain: int = 0
+    unpublished_step: int | None = None
+    """Step whose weights belong into the output folder, which could not be written."""
 
     def every(self, steps: int | None) -> bool:
         """Whether something that happens every so many steps is due now."""
@@ -49,6 +51,14 @@ class LoopState:
         if policy == "last" or self.best_step is None:
             return saved
         return self.best_step == self.step
+
+    def owes(self, policy: str) -> bool:
+        """Whether a publication failed that the weights of this step make up for.
+
+        Args:
+            policy: `best` or `last`.
+        """
+        return self.unpublished_step is not None and self.publishes(policy, saved=True)
 
 
 class Clock:
