@@ -95,6 +95,11 @@ def tiny_gan(train_file: Path | str | None = None, **options: Any) -> list[str]:
     return _command("gan", TINY_GAN, train_file, options)
 
 
+def command_of(family: str, data: Path | str | None = None, **options: Any) -> list[str]:
+    """The same for a family by its name: lm, seq2seq or gan."""
+    return {"lm": tiny_run, "seq2seq": tiny_translation, "gan": tiny_gan}[family](data, **options)
+
+
 def pairs(count: int) -> str:
     """JSON lines of texts and what is to be made of them: the words backwards."""
     words = [word for sentence in SENTENCES for word in sentence.split()]

@@ -143,7 +143,8 @@ class Victim:
         if promised or (parts / "config.json").is_file():
             step = published_step(parts)
             assert promised <= step <= newest + EVERY_STEP["save_every"], (promised, step, newest)
-            assert published_weights(parts) == published_weights(self.published / str(step))
+            same = published_weights(parts) == published_weights(self.published / str(step))
+            assert same, f"what is published is not of step {step}:\n{output}"
         measured = steps_measured(parts)
         self.tally.steps_repeated += max(measured - newest, 0)
         return newest
@@ -152,10 +153,11 @@ class Victim:
         """Check that a run which came to its end is the one that was left alone."""
         assert runs.losses(parts) == runs.losses(self.whole)
         ours, theirs = runs.states(parts), runs.states(self.whole)
-        assert ours.keys() == theirs.keys()
-        assert [name for name in ours if ours[name] != theirs[name]] == []
-        assert runs.saved_steps(parts) == runs.saved_steps(self.whole)
-        assert not list(parts.glob("checkpoints/.*"))
+        assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+        assert not (others := [name for name in ours if ours[name] != theirs[name]]), others
+        saved, expected = runs.saved_steps(parts), runs.saved_steps(self.whole)
+        assert saved == expected, (saved, expected)
+        assert not (left := list(parts.glob("checkpoints/.*"))), left
         self.tally.runs_compared += 1
 
 

@@ -47,6 +47,12 @@ def image_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def data_of(train_file: Path, pair_file: Path, image_table: Path) -> dict[str, Path]:
+    """What each family is trained on."""
+    return {"lm": train_file, "seq2seq": pair_file, "gan": image_table}
+
+
+@pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random model of 32 positions that writes up to 12 bytes. Not to be changed."""
     return runs.random_translator(tmp_path_factory.mktemp("translator") / "toy")

@@ -130,23 +130,37 @@ def test_a_full_disk_while_saving_costs_one_checkpoint_only(
 def test_a_full_disk_under_the_report_the_metrics_and_the_model_stops_nothing(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """At the end it says what is missing, and the same command makes up for it."""
     from hf_genmodels.engine import language, publishing
 
-    monkeypatch.setattr(language, "write_results", full_disk)
-    monkeypatch.setattr(publishing, "publish_folder", full_disk)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
     real_open, metrics = Path.open, run_folder / "metrics.jsonl"
 
     def open_or_full(path: Path, mode: str = "r", **options: Any) -> Any:
         return full_disk() if path == metrics and mode == "a" else real_open(path, mode, **options)
 
-    monkeypatch.setattr(Path, "open", open_or_full)
-    output = runs.call(["train", "lm", "--resume", run_folder]).succeeded().output
-    assert "The metrics of step 7 were not written" in output
-    assert "The report of step 10 was not written" in output
-    assert "The model of step 10 was not published" in output
-    assert "No curves were drawn" in output
+    with monkeypatch.context() as patch:
+        patch.setattr(language, "write_results", full_disk)
+        patch.setattr(publishing, "publish_folder", full_disk)
+        patch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+        patch.setattr(Path, "open", open_or_full)
+        outcome = runs.call(["train", "lm", "--resume", run_folder])
+    assert "The metrics of step 7 were not written" in outcome.output
+    assert "The report of step 10 was not written" in outcome.output
+    assert "The model of step 10 was not published" in outcome.output
+    assert "No curves were drawn" in outcome.output
+    assert f"could not be published. Make room and publish it with: genmodels train lm --resume {run_folder}" in outcome.error  # fmt: skip
     assert runs.saved_steps(run_folder)[-1] == 10
+    assert "10 of 10" not in (run_folder / "README.md").read_text()
+    runs.call(["train", "lm", "--resume", run_folder]).succeeded()
+    assert "10 of 10" in (run_folder / "README.md").read_text()
+
+
+def test_checkpoints_that_a_killed_run_had_no_time_to_remove_are_removed(run_folder: Path):
+    runs.call(["train", "lm", "--resume", run_folder]).succeeded()
+    assert runs.saved_steps(run_folder) == [8, 10]
+    shutil.copytree(run_folder / "checkpoints" / "step-000008", run_folder / "checkpoints" / "step-000006")  # fmt: skip
+    runs.call(["train", "lm", "--resume", run_folder]).succeeded()
+    assert runs.saved_steps(run_folder) == [8, 10]
 
 
 def test_a_stop_that_cannot_be_saved_says_so(run_folder: Path, monkeypatch: pytest.MonkeyPatch):
