@@ -96,6 +96,9 @@ class GANLossConfig:
     reconstruction_weight: float = 0.0
     """Texts: weight of rebuilding real images from the discriminator's features."""
 
+    frames_judged: int = 1
+    """Clips: frames of each, drawn at random, that the discriminator judges by themselves beside the whole clip."""
+
     paired_weight: float = 0.0
     """Texts: weight of the mean distance of each pixel from the real image of the same text (Isola et al.
     2017). For data where a text says which image it is."""
@@ -111,6 +114,7 @@ class GANLossConfig:
         for policy in self.augment:
             check_choice("loss.augment", policy, AUGMENTATIONS)
         at_least("loss.penalty_every", self.penalty_every, 1)
+        at_least("loss.frames_judged", self.frames_judged, 1)
         for name in (
             "r1",
             "r2",
@@ -235,7 +239,7 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
     """Train a conditional GAN from scratch, or go on from a trained one."""
 
     per_device_train_batch_size: int = 0
-    """Images in one forward pass on one process; 0: 32 up to 32 x 32 pixels, 64 above."""
+    """Images in one forward pass on one process; 0: 32 up to 32 x 32 pixels, 64 above, 16 clips."""
 
     model_name_or_path: str | None = None
     """Folder or hub id of a trained gen_gan model to go on from, with its discriminator/ folder."""
@@ -274,7 +278,8 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
             UserError: If a value cannot work.
         """
         if not self.per_device_train_batch_size:
-            self.per_device_train_batch_size = 32 if self.image_size <= 32 else 64
+            images = 32 if self.image_size <= 32 else 64
+            self.per_device_train_batch_size = images if self.num_frames == 1 else 16
         ExampleBatchConfig.__post_init__(self)
         ImageDataConfig.__post_init__(self)
         if self.ema_decay is None:
@@ -303,7 +308,7 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
             "text_column": "text",
         }
         for name, wanted in sources.items():
-            if getattr(self, name) and kind not in (wanted, "none"):
+            if getattr(self, name) and kind not in (wanted, "none") and not self.sprite_size:
                 raise UserError(
                     f"--model.conditioning is {kind!r}, but --{name} gives {wanted}. Leave one out."
                 )
@@ -311,7 +316,7 @@ class TrainGANConfig(ImageDataConfig, ExampleBatchConfig):
     @property
     def unit(self) -> str:
         """What the run counts."""
-        return "images"
+        return "images" if self.num_frames == 1 else "clips"
 
     @property
     def best_metric(self) -> str:

@@ -54,6 +54,7 @@ def check_inputs(config: TrainGANConfig) -> None:
             "model",
             image_size=config.image_size,
             num_channels=config.num_channels or 1,
+            num_frames=config.num_frames,
             # What the images have is known later.
             conditioning=config.model.conditioning or ("class" if by_labels else "none"),
         )
@@ -110,10 +111,8 @@ def identity_of(
     """Return what must stay the same when a run goes on, JSON-able."""
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(type(pair.config))} - inherited
-    if not pair.config.is_video:
-        own -= set(CLIP_FIELDS)
     names = ("model_name_or_path", "seed", "ema_decay", "flip", "balanced")
-    return {
+    identity = {
         **{name: getattr(config, name) for name in names},
         "images in a step": config.examples_per_step,
         "per_device_train_batch_size": config.per_device_train_batch_size,
@@ -124,6 +123,10 @@ def identity_of(
         "optim.discriminator_steps": config.optim.discriminator_steps,
         "optim.max_grad_norm": config.optim.max_grad_norm,
     }
+    of_clips = {"loss.frames_judged", *(f"model.{name}" for name in CLIP_FIELDS)}
+    if pair.config.is_video:
+        return identity
+    return {name: value for name, value in identity.items() if name not in of_clips}
 
 
 def describe(
@@ -144,8 +147,9 @@ def describe(
     )
     known = {"class": "classes", "attributes": "attributes"}.get(data.kind, data.kind)
     logger.info(
-        "data: %s images of %d x %d x %d%s%s",
+        "data: %s %s of %d x %d x %d%s%s",
         f"{len(data.train):,}",
+        config.unit if not model.is_video else f"clips with {model.num_frames} frames",
         config.image_size,
         config.image_size,
         data.num_channels,
@@ -214,13 +218,13 @@ def dry_run(config: TrainGANConfig) -> str:
     sizes = [sum(p.numel() for p in n.parameters()) for n in (pair.generator, pair.discriminator)]
     lines = [
         yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True),
-        f"images          {len(data.train):,} of {config.image_size} x {config.image_size} x "
+        f"{config.unit:15} {len(data.train):,} of {config.image_size} x {config.image_size} x "
         f"{data.num_channels}, {conditioning_of(config, data)}",
         f"parameters      {format_count(sizes[0])} generator, {format_count(sizes[1])} discriminator",
         f"recipe          {recipe}",
         f"precision       {run.accelerator.mixed_precision} on {run.accelerator.device}",
-        f"images a step   {config.examples_per_step:,} on {config.num_processes} process(es)",
-        f"speed           {speed:,.0f} images/s ({PROBE_STEPS} steps, one process)",
+        f"{config.unit} a step   {config.examples_per_step:,} on {config.num_processes} process(es)",
+        f"speed           {speed:,.0f} {config.unit}/s ({PROBE_STEPS} steps, one process)",
         f"estimated time  {format_duration(seconds)} for {config.max_steps:,} steps, and validations",
     ]
     return "\n".join(lines)
@@ -278,13 +282,14 @@ def card_of(
         datasets=[config.dataset_name] if config.dataset_name else [],
         training_data={
             "source": config.train_names,
-            "images": f"{len(data.train):,}",
+            config.unit: f"{len(data.train):,}",
             "left out": f"{len(data.skipped):,}",
-            "size": f"{config.image_size} x {config.image_size}, {data.num_channels} channels",
+            "size": f"{config.image_size} x {config.image_size}, {data.num_channels} channels"
+            + (f", {config.num_frames} frames" if config.num_frames > 1 else ""),
         },
         training={
             "steps": f"{run.state.step:,} of {config.max_steps:,}",
-            "images": f"{run.state.examples:,}",
+            config.unit: f"{run.state.examples:,}",
             "batch": f"{config.global_batch_size:,}",
             "loss": config.loss.adversarial,
             "recipe": str(recipe),

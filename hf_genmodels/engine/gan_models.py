@@ -88,6 +88,7 @@ def new_pair(
     fields: dict[str, Any] = {
         "image_size": config.image_size,
         "num_channels": data.num_channels,
+        "num_frames": config.num_frames,
         "conditioning": conditioning,
     }
     if conditioning in ("class", "attributes"):
@@ -135,6 +136,11 @@ def _check_fit(name: str, model: GenGANConfig, data: ImageData, config: TrainGAN
             f"{name} draws {model.image_size} x {model.image_size} pixels of {model.num_channels} "
             f"channels, the images are made {size[0]} x {size[0]} of {size[1]}. Give --image_size "
             f"{model.image_size} --num_channels {model.num_channels}."
+        )
+    if config.num_frames != model.num_frames:
+        raise UserError(
+            f"{name} draws {model.num_frames} frames, and --num_frames is {config.num_frames}. Give "
+            f"--num_frames {model.num_frames}."
         )
     if model.conditioning not in ("none", data.kind):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from hf_genmodels.data.images import ImageData
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.engine.report import draw_lines, read_metrics
 from hf_genmodels.errors import require_extra
-from hf_genmodels.image_grid import draw_animation, draw_grid
+from hf_genmodels.image_grid import draw_animation, draw_grid, grid_image
 from hf_genmodels.metrics.image_features import as_bytes
 from hf_genmodels.models.modeling_gan import GenGANGenerator
 from hf_genmodels.plots import new_figure, save_figure
 
 GRID, REAL_GRID, STRIP, CURVES = "grid.png", "real.png", "progress.webp", "curves.png"
+MOVING, REAL_MOVING = "clips.webp", "real_clips.webp"
 GRIDS = "grids"
 MOST_FRAMES = 60
+STRIP_FRAMES = 16  # of a clip beside each other
+SECONDS_A_FRAME = 0.1
 # Okabe & Ito 2008, as in report.py.
 _GREEN = "#009E73"
 _GRID_STREAM = 51
@@ -30,6 +34,8 @@ _GRID_STREAM = 51
 
 class Grid:
     """The grid of a run: rows are classes, attributes or prompts, columns are fixed noise.
+
+    Of clips the grid moves, and the first of each row is also drawn as a strip of its frames.
 
     Args:
         config: The run's options.
@@ -52,7 +58,7 @@ class Grid:
         random = torch.Generator().manual_seed(mix_seed(config.seed, _GRID_STREAM) >> 1)
         # One noise a column, so that a column shows what the condition alone changes.
         count = self.columns if self.labels else rows * self.columns
-        noise = torch.randn((count, generator.config.latent_dim), generator=random)
+        noise = torch.randn((count, generator.config.noise_dim), generator=random)
         self.latents = noise.repeat(rows, 1) if self.labels else noise
 
     def draw(self, generator: GenGANGenerator, report_dir: Path, step: int) -> None:
@@ -63,23 +69,45 @@ class Grid:
         images = generator.sample(
             len(self.latents), latents=self.latents, truncation=self.truncation, **condition
         )
-        pixels = as_bytes(images).cpu().contiguous()
-        for name in (f"{GRIDS}/step-{step:06d}.png", GRID):
-            draw_grid(report_dir / name, pixels, self.columns, self.labels)
+        pixels = as_bytes(images).cpu().contiguous().numpy()
+        names = (f"{GRIDS}/step-{step:06d}.png", GRID)
+        self._write(report_dir, names, MOVING, pixels, self.labels)
 
     def draw_real(self, data: ImageData, report_dir: Path) -> None:
         """Write `real.png`: training images in the same arrangement."""
         images, labels = data.train.images, data.train.labels
         if self.kind != "class" or labels is None:
             count = min(len(images), max(len(self.labels), 4) * self.columns)
-            draw_grid(report_dir / REAL_GRID, np.array(images[:count]), self.columns)
+            self._write(report_dir, (REAL_GRID,), REAL_MOVING, np.array(images[:count]), [])
             return
         rows = []
         for index in range(len(self.labels)):
             found = np.flatnonzero(np.asarray(labels) == index)[: self.columns]
             found = np.resize(found, self.columns) if len(found) else np.zeros(self.columns, int)
             rows.append(np.asarray(images[found]))
-        draw_grid(report_dir / REAL_GRID, np.concatenate(rows), self.columns, self.labels)
+        self._write(report_dir, (REAL_GRID,), REAL_MOVING, np.concatenate(rows), self.labels)
+
+    def _write(
+        self,
+        report_dir: Path,
+        names: Sequence[str],
+        moving: str,
+        pixels: np.ndarray,
+        labels: Sequence[str],
+    ) -> None:
+        """Write images (N, C, S, S) as a grid under some names; clips as strips, and as one that moves."""
+        columns = self.columns
+        if pixels.ndim == 5:
+            frames = [grid_image(frame, columns, labels) for frame in pixels.swapaxes(0, 1)]
+            draw_animation(
+                report_dir / moving, frames, seconds=SECONDS_A_FRAME, hold=SECONDS_A_FRAME
+            )
+            pixels = pixels[::columns]
+            columns = min(pixels.shape[1], STRIP_FRAMES)
+            shown = np.linspace(0, pixels.shape[1] - 1, columns).round().astype(int)
+            pixels = pixels[:, shown].reshape(-1, *pixels.shape[2:])
+        for name in names:
+            draw_grid(report_dir / name, pixels, columns, labels)
 
     def _rows(
         self, config: TrainGANConfig, data: ImageData, tokenizer: PreTrainedTokenizerFast | None

@@ -1,6 +1,7 @@
 """What generator and discriminator minimise in one step, on one micro-batch.
 
-Letters: B images of the micro-batch, C channels, S height and width.
+Letters: B images of the micro-batch, C channels, S height and width, T frames of a clip, K of which are
+judged by themselves. Images are clips, (B, T, C, S, S), where the networks are made for clips.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Drawn:
         fake: As many, drawn for the same conditions; the generator's graph hangs on them.
         condition: Keywords of the networks.
         random: Source of this micro-batch's random numbers.
-        real_logits: Verdicts on the real images, (B,), without gradients, once they are known.
+        frames: Which frames of each clip are judged by themselves, (B, K).
+        real_logits: Verdicts on the real images, (B,), without gradients, once they are known; of clips
+            (B, 1 + K).
         real_embeds: Vectors of the real images, (B, condition_dim), likewise, if there are any.
     """
 
@@ -56,6 +59,7 @@ class Drawn:
     fake: torch.Tensor
     condition: dict[str, torch.Tensor]
     random: torch.Generator
+    frames: torch.Tensor | None = None
     real_logits: torch.Tensor | None = None
     real_embeds: torch.Tensor | None = None
 
@@ -110,13 +114,15 @@ class GANObjective:
         """
         seed = mix_seed(self.config.seed, _NOISE_STREAM, place) >> 1
         random = torch.Generator().manual_seed(seed)
-        real = batch["images"].contiguous(memory_format=self.memory_format)
-        size = (len(real), self.generator.config.latent_dim)
+        real = self._laid_out(batch["images"])
+        size = (len(real), self.generator.config.noise_dim)
         latents = torch.randn(size, generator=random).to(real.device)
         uses_condition = self.generator.config.conditioning != "none"
         condition = {name: batch[name] for name in CONDITIONS if uses_condition and name in batch}
         fake = self.generator(latents, **condition).images
-        return Drawn(real, fake.contiguous(memory_format=self.memory_format), condition, random)
+        frames = self._frames(len(real), random)
+        frames = None if frames is None else frames.to(real.device)
+        return Drawn(real, self._laid_out(fake), condition, random, frames)
 
     def discriminator_losses(self, drawn: Drawn, step: int) -> dict[str, torch.Tensor]:
         """Return what the discriminator minimises, `d_loss` their weighted sum, and the scores.
@@ -132,7 +138,7 @@ class GANObjective:
         if with_penalty:
             images = images.detach().requires_grad_()
         asked = self.text.questions(drawn.condition, drawn.random) if self.text else {}
-        on_real, on_fake = self._judge(images, drawn.condition, asked)
+        on_real, on_fake = self._judge(images, drawn, asked)
         losses = {"adversarial": self._adversarial(on_real, on_fake)}
         total = losses["adversarial"]
         if with_penalty:
@@ -151,7 +157,9 @@ class GANObjective:
             total = total + loss.consistency_weight * losses["consistency"]
         if self.text:
             real = images.chunk(2)[0]
-            found, weighted = self.text.of_discriminator(real, drawn.condition, asked, on_real)
+            found, weighted = self.text.of_discriminator(
+                real, drawn.condition, asked, on_real, drawn.frames
+            )
             losses, total = losses | found, total + weighted
             if on_real.image_embeds is not None:
                 drawn.real_embeds = on_real.image_embeds.detach()
@@ -171,7 +179,7 @@ class GANObjective:
         loss takes those verdicts and saves a pass.
         """
         images = self._augmented(drawn.fake, drawn)
-        output = self.discriminator(images, **drawn.condition)
+        output = self.discriminator(images, **drawn.condition, **looks(drawn.frames))
         total = generator_loss(self.loss.adversarial, output.logits, drawn.real_logits)
         losses = {"adversarial": total}
         if output.class_logits is not None:
@@ -201,25 +209,43 @@ class GANObjective:
     def _judge(
         self,
         images: torch.Tensor,
-        condition: dict[str, torch.Tensor],
+        drawn: Drawn,
         asked: dict[str, torch.Tensor] | None = None,
     ) -> tuple[Verdicts, Verdicts]:
         """Return what is said about real images, and about as many generated ones behind them.
 
         Args:
             images: (2 B, C, S, S).
-            condition: Conditions of the real images, and of the generated ones as well.
+            drawn: Conditions of the real images, and of the generated ones as well.
             asked: What else to ask about the real images.
         """
-        asked = asked or {}
+        asked, condition, frames = asked or {}, drawn.condition, drawn.frames
         if self.judges_apart:
             real, fake = images.chunk(2)
-            on_real = self.discriminator(real, **(condition | asked))
-            return on_real, self.discriminator(fake, **condition)
+            on_real = self.discriminator(real, **(condition | asked), **looks(frames))
+            return on_real, self.discriminator(fake, **condition, **looks(frames))
         embeds = self.discriminator.embed_condition(**condition)
         if embeds is not None:
             embeds = torch.cat((embeds, embeds))
-        return halves(self.discriminator(images, condition_embeds=embeds, **asked))
+        if frames is not None:
+            frames = torch.cat((frames, frames))
+        output = self.discriminator(images, condition_embeds=embeds, **asked, **looks(frames))
+        return halves(output)
+
+    def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images with their numbers in the order in memory in which convolutions are fastest."""
+        if images.ndim == 5:
+            frames = images.flatten(0, 1).contiguous(memory_format=self.memory_format)
+            return frames.unflatten(0, images.shape[:2])
+        return images.contiguous(memory_format=self.memory_format)
+
+    def _frames(self, number: int, random: torch.Generator) -> torch.Tensor | None:
+        """Draw the frames of clips that are judged by themselves, (number, K); `None` without clips."""
+        model = self.generator.config
+        if not model.is_video:
+            return None
+        order = torch.rand((number, model.num_frames), generator=random).argsort(dim=1)
+        return order[:, : self.loss.frames_judged]
 
     def _augmented(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """Return images transformed by this micro-batch's numbers, if that is asked for."""
@@ -229,19 +255,22 @@ class GANObjective:
         return transform(images, self.loss.augment, numbers)
 
     def _zero_centered(self, logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Return r1 / 2 E|g|^2 over real and r2 / 2 E|g|^2 over generated images."""
+        """Return r1 / 2 E|g|^2 over real and r2 / 2 E|g|^2 over generated images, the mean of all verdicts."""
         half = len(logits) // 2
         weights = logits.new_tensor([self.recipe.r1, self.recipe.r2]).repeat_interleave(half)
         # A factor of a logit is one of its gradient; the mean is over 2 B images.
-        return zero_centered(logits * weights.sqrt(), images)
+        verdicts = logits.view(len(logits), -1).unbind(dim=1)
+        penalties = [zero_centered(verdict * weights.sqrt(), images) for verdict in verdicts]
+        return torch.stack(penalties).mean()
 
     def _between(self, drawn: Drawn) -> torch.Tensor:
         """Return a penalty at points between real and generated images."""
 
         def critic(images: torch.Tensor) -> torch.Tensor:
-            return self.discriminator(images, **drawn.condition).logits
+            return self.discriminator(images, **drawn.condition, **looks(drawn.frames)).logits
 
-        mix = torch.rand((len(drawn.real), 1, 1, 1), generator=drawn.random)
+        shape = (len(drawn.real), *[1] * (drawn.real.ndim - 1))
+        mix = torch.rand(shape, generator=drawn.random)
         points: Any = (critic, drawn.real, drawn.fake.detach(), mix.to(drawn.real.device))
         if self.loss.penalty == "divergence":
             return wasserstein_divergence(*points)
@@ -255,7 +284,7 @@ class GANObjective:
     ) -> torch.Tensor:
         """Return how much another augmentation changes the verdicts."""
         images = self._augmented(torch.cat((drawn.real, drawn.fake.detach())), drawn)
-        real_again, fake_again = self._judge(images, drawn.condition)
+        real_again, fake_again = self._judge(images, drawn)
         return balanced_consistency(
             on_real.logits,
             real_again.logits,
@@ -264,6 +293,11 @@ class GANObjective:
             real_weight=1,
             fake_weight=1,
         )
+
+
+def looks(frames: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Return keywords of a discriminator: which frames of clips it looks at by themselves."""
+    return {} if frames is None else {"frames": frames}
 
 
 def halves(

@@ -23,7 +23,7 @@ from hf_genmodels.losses.text_image import (
 )
 from hf_genmodels.models.configuration_gan import GenGANConfig
 from hf_genmodels.models.frozen_text import read_text_encoder
-from hf_genmodels.models.modeling_gan import GenGANDiscriminator
+from hf_genmodels.models.modeling_gan import GenGANDiscriminator, chosen_frames
 
 MASKED_SHARE = 0.3  # captions are short: half of those with two words have a masked one
 # Weight in the configuration of losses -> what the discriminator must have for it.
@@ -127,6 +127,7 @@ class TextLosses:
         condition: dict[str, torch.Tensor],
         asked: dict[str, torch.Tensor],
         output: Any,
+        frames: torch.Tensor | None = None,
     ) -> tuple[Losses, torch.Tensor | float]:
         """Return the losses by name, and their weighted sum.
 
@@ -135,6 +136,7 @@ class TextLosses:
             condition: Tokens and mask of their texts.
             asked: What `questions` returned.
             output: What the discriminator says about the real images.
+            frames: Which frames of clips it judged by themselves, (B, K).
         """
         loss, found = self.loss, {}
         if loss.agreement_weight:
@@ -144,10 +146,11 @@ class TextLosses:
                 output.token_logits, condition["input_ids"], asked["masked"]
             )
         if loss.reconstruction_weight:
-            found["reconstruction"] = reconstruction_loss(output.reconstruction, real.detach())
+            seen = real if frames is None else chosen_frames(real, frames).flatten(0, 1)
+            found["reconstruction"] = reconstruction_loss(output.reconstruction, seen.detach())
         total: Any = sum(getattr(loss, f"{name}_weight") * value for name, value in found.items())
         if loss.matching_penalty:
-            found["matching_penalty"] = self._matching_penalty(real, condition)
+            found["matching_penalty"] = self._matching_penalty(real, condition, frames)
             total = total + loss.matching_penalty * found["matching_penalty"]
         return found, total
 
@@ -179,10 +182,14 @@ class TextLosses:
         return found, total
 
     def _matching_penalty(
-        self, real: torch.Tensor, condition: dict[str, torch.Tensor]
+        self,
+        real: torch.Tensor,
+        condition: dict[str, torch.Tensor],
+        frames: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return the penalty on the gradient by real images and their texts."""
         images = real.detach().requires_grad_()
         sentences = self.discriminator.embed_condition(**condition)
-        logits = self.discriminator(images, condition_embeds=sentences).logits
+        looks = {} if frames is None else {"frames": frames}
+        logits = self.discriminator(images, condition_embeds=sentences, **looks).logits
         return matching_aware(logits, images, sentences, weight=1)

@@ -174,9 +174,7 @@ def recompute_statistics(
     for number in range(STATISTICS_BATCHES):
         numbers = number * STATISTICS_BATCH_SIZE + np.arange(STATISTICS_BATCH_SIZE)
         condition = conditions_of(generator, images, captions, mixed_places(images, numbers))
-        latents = torch.randn(
-            (STATISTICS_BATCH_SIZE, generator.config.latent_dim), generator=random
-        )
+        latents = torch.randn((STATISTICS_BATCH_SIZE, generator.config.noise_dim), generator=random)
         on_device = {name: value.to(generator.device) for name, value in condition.items()}
         generator(latents.to(generator.device), **on_device)
     for module, mode in modes.items():
@@ -205,7 +203,7 @@ def draw_samples(
         Bytes, (N, C, S, S).
     """
     random = torch.Generator().manual_seed(mix_seed(seed, _SAMPLE_STREAM) >> 1)
-    size = (int(places.max()) + 1, generator.config.latent_dim)
+    size = (int(places.max()) + 1, generator.config.noise_dim)
     latents = torch.randn(size, generator=random)[places]
     conditions = conditions_of(generator, images, captions, mixed_places(images, places))
     return draw_images(generator, conditions, latents)

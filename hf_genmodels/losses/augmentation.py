@@ -61,7 +61,7 @@ def transform(
     """Transform each image as the numbers say.
 
     Args:
-        images: (B, C, H, W) in [-1, 1].
+        images: (B, C, H, W) in [-1, 1]; or clips (B, T, C, H, W), whose frames are transformed alike.
         policies: See `augment`.
         numbers: What `draws` returned for these images, (B, 7).
 
@@ -79,6 +79,10 @@ def transform(
             f"Each of the {len(images)} images needs {DRAWS} numbers, but they are {tuple(numbers.shape)}."
         )
     numbers = numbers.to(images.device)
+    if images.ndim == 5:
+        frames = images.shape[1]
+        alike = numbers.repeat_interleave(frames, dim=0)
+        return transform(images.flatten(0, 1), policies, alike).unflatten(0, (-1, frames))
     for policy, (function, columns) in _TRANSFORMATIONS.items():
         if policy in policies:
             images = function(images, numbers[:, columns])

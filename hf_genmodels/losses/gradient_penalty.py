@@ -1,6 +1,6 @@
 """Penalties on the gradient of a discriminator D, and clipping of its weights.
 
-Letters: B images of a batch, g_i the gradient of image i's score. Each g_i is taken as the gradient of
+Images may be clips, (B, T, C, H, W), as well. Letters: B images of a batch, g_i the gradient of image i's score. Each g_i is taken as the gradient of
 the sum of all scores, which is right where the score of an image depends on this image alone: not with
 BatchNorm in D. All penalties can be differentiated once more, by the weights of D.
 """
@@ -136,7 +136,7 @@ def clip_weights(module: torch.nn.Module, bound: float) -> None:
 def _between(real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
     """Return points between real and drawn images, a leaf that requires a gradient."""
     check_same_shape(real=real, fake=fake)
-    check_same_shape(mix=mix, images=real[:, :1, :1, :1])
+    check_same_shape(mix=mix, images=real.flatten(1)[:, :1].view(-1, *[1] * (real.ndim - 1)))
     return (mix * real + (1 - mix) * fake).detach().requires_grad_()
 
 

@@ -161,8 +161,12 @@ class WordAttention(nn.Module):
         self.o_proj = ZeroLinear(config.hidden_size, num_channels)
 
     def forward(self, states: torch.Tensor, words: Words) -> torch.Tensor:
-        """Transform a map (B, F, S, S), given the words of its texts."""
+        """Transform a map (B, F, S, S), given the words of its texts.
+
+        Of clips the maps of all frames (B * frames, F, S, S) look at the words of B texts.
+        """
         pixels = states.flatten(2).transpose(1, 2)  # (B, S * S, F)
+        pixels = pixels.reshape(len(words.mask), -1, pixels.shape[2])
         found = F.scaled_dot_product_attention(
             rms_norm(self._heads(self.q_proj(pixels)), NORM_EPS),
             rms_norm(self._heads(self.k_proj(words.states)), NORM_EPS),
@@ -170,6 +174,7 @@ class WordAttention(nn.Module):
             attn_mask=words.mask[:, None, None, :],
         )
         found = self.o_proj(found.transpose(1, 2).flatten(2))
+        found = found.reshape(len(states), -1, found.shape[2])
         return states + found.transpose(1, 2).reshape(states.shape)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:

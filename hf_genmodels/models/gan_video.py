@@ -50,7 +50,7 @@ class Motion(nn.Module):
             old_update, old_reset, old = self.recurrent(state).chunk(3, dim=1)
             update = torch.sigmoid(update + old_update)
             new = torch.tanh(new + torch.sigmoid(reset + old_reset) * old)
-            state = torch.lerp(new, state.to(new.dtype), update)
+            state = new + update * (state - new)
             states.append(state)
         return torch.stack(states, dim=1)
 

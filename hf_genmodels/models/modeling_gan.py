@@ -215,7 +215,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
             words: Encoded words of texts, of a model that reads them.
         """
         if self.config.is_video:
-            latents, vector, words = self._for_frames(latents, vector, words)
+            latents, vector = self._for_frames(latents, vector)
         if vector is not None:
             latents = torch.cat((latents, vector.to(latents.dtype)), dim=1)
         # fp32 also under autocast: bf16 has too few steps near white and black.
@@ -223,9 +223,9 @@ class GenGANGenerator(GenGANPreTrainedModel):
         return images.unflatten(0, (-1, self.config.num_frames)) if self.config.is_video else images
 
     def _for_frames(
-        self, latents: torch.Tensor, vector: torch.Tensor | None, words: Words | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None, Words | None]:
-        """Return what `draw` was given for each frame of the clips: the same content, another motion."""
+        self, latents: torch.Tensor, vector: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return noise and conditions of each frame of the clips: the same content, another motion."""
         frames = self.config.num_frames
         content, noise = latents.tensor_split((self.config.latent_dim,), dim=1)
         motion = self.motion(noise.unflatten(1, (frames, -1)), vector)
@@ -233,9 +233,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
         latents = torch.cat((content, motion.flatten(0, 1).to(content.dtype)), dim=1)
         if vector is not None:
             vector = vector.repeat_interleave(frames, dim=0)
-        if words is not None:
-            words = Words(*(part.repeat_interleave(frames, dim=0) for part in words))
-        return latents, vector, words
+        return latents, vector
 
     @torch.no_grad()
     def sample(
