@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
 import shutil
 import signal
+import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +18,13 @@ import pytest
 
 from tests import runs
 
+pytestmark = pytest.mark.invariants
 STOP = 4
 COMMON = {"save_every": 2, "eval_every": 3, "max_steps": 6}
-FAMILIES: dict[str, tuple[Any, str, dict[str, Any]]] = {
-    "lm": (runs.tiny_run, "train_file", {"model__residual_dropout": 0.1}),
-    "seq2seq": (
-        runs.tiny_translation,
-        "pair_file",
-        {"model__residual_dropout": 0.1, "translate__num_pairs": 2},
-    ),
-    "gan": (runs.tiny_gan, "image_table", {"label_column": "label", "ema_decay": 0.9}),
+FAMILIES: dict[str, dict[str, Any]] = {
+    "lm": {"model__residual_dropout": 0.1},
+    "seq2seq": {"model__residual_dropout": 0.1, "translate__num_pairs": 2},
+    "gan": {"label_column": "label", "ema_decay": 0.9},
 }
 
 
@@ -31,20 +33,21 @@ class Case:
 
     def __init__(self, family: str, data: Path, folder: Path):
         self.family, self.whole, self.stopped = family, folder / "whole", folder / "stopped"
-        make, _, options = FAMILIES[family]
-        options = {**COMMON, **options}
-        runs.run(make(data, output_dir=self.whole, **options), folder / "log").succeeded()
+        options = {**COMMON, **FAMILIES[family]}
+        whole = runs.command_of(family, data, output_dir=self.whole, **options)
+        runs.run(whole, folder / "log").succeeded()
         stop = {"prepare": runs.signal_at_step, "prepare_arguments": (STOP, signal.SIGTERM)}
-        runs.run(make(data, output_dir=self.stopped, **options), folder / "log", **stop).succeeded()
+        stopped = runs.command_of(family, data, output_dir=self.stopped, **options)
+        runs.run(stopped, folder / "log", **stop).succeeded()
 
-    def resume(self, folder: Path, *fault: Any, **environment: str) -> runs.Outcome:
+    def resume(self, folder: Path, *fault: Any, more: Sequence[str] = ()) -> runs.Outcome:
         """Go on with a copy of the stopped run while something is wrong."""
         if not folder.exists():
             shutil.copytree(self.stopped, folder)
-        options: dict[str, Any] = {"environment": environment}
+        options: dict[str, Any] = {}
         if fault:
-            options |= {"prepare": fault[0], "prepare_arguments": fault[1:]}
-        command = ["train", self.family, "--resume", str(folder)]
+            options = {"prepare": fault[0], "prepare_arguments": fault[1:]}
+        command = ["train", self.family, "--resume", str(folder), *more]
         return runs.run(command, folder.with_name("log"), **options)
 
     def is_whole(self, folder: Path) -> bool:
@@ -56,8 +59,8 @@ class Case:
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     family = str(request.param)
-    data = request.getfixturevalue(FAMILIES[family][1])
-    return Case(family, data, tmp_path_factory.mktemp(family))
+    data: dict[str, Path] = request.getfixturevalue("data_of")
+    return Case(family, data[family], tmp_path_factory.mktemp(family))
 
 
 def limit_files(size: int) -> None:
@@ -104,16 +107,90 @@ def without_shared_memory() -> None:
 def test_workers_without_shared_memory_end_the_run_with_its_checkpoint_whole(
     case: Case, tmp_path: Path
 ):
+    """A GAN has no such workers: its batches are cut by the training process itself."""
+    folder = tmp_path / "run"
+    outcome = case.resume(folder, without_shared_memory, more=["--num_workers", "2"])
     if case.family == "gan":
-        pytest.skip("batches of images are cut by the training process itself")
+        outcome.succeeded()
+    else:
+        assert outcome.status != 0
+        assert "--num_workers 0" in outcome.error
+        assert runs.saved_steps(folder) == [2, 4]
+        case.resume(folder, more=["--num_workers", "0"]).succeeded()
+    assert case.is_whole(folder)
+
+
+def obey_modes() -> None:
+    """Let this process obey the modes of files, as processes of others than root do."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if libc.capset(ctypes.byref(header), ctypes.byref(none)):  # no capabilities, see capset(2)
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def turn_read_only(folder: Path, *, step: int = 0) -> None:
+    """Let nothing be written into a folder from now on, or from a step on."""
+    obey_modes()
+    if step:
+        from hf_genmodels.engine.run import Run
+
+        agree = Run.agree
+
+        def agree_and_turn(self: Run, losses: Any) -> Any:
+            if self.state.step + 1 == step:
+                set_modes(folder, 0o555, 0o444)
+            return agree(self, losses)
+
+        Run.agree = agree_and_turn  # type: ignore[method-assign]
+    else:
+        set_modes(folder, 0o555, 0o444)
+
+
+def set_modes(folder: Path, of_folders: int, of_files: int) -> None:
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(of_folders if path.is_dir() else of_files)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root obeys modes only without capabilities")
+def test_a_folder_that_is_read_only_or_becomes_so_stays_as_it_is(case: Case, tmp_path: Path):
     folder = tmp_path / "run"
     shutil.copytree(case.stopped, folder)
-    arguments = ["train", case.family, "--resume", str(folder), "--num_workers", "2"]
-    outcome = runs.run(arguments, tmp_path / "log", prepare=without_shared_memory)
-    assert outcome.status != 0
-    assert "--num_workers 0" in outcome.error
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    outcome = case.resume(folder, turn_read_only, folder)
+    assert "is not writable" in outcome.error
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    set_modes(folder, 0o755, 0o644)
+    outcome = case.resume(folder, partial(turn_read_only, folder, step=STOP + 1))
+    assert "could not be saved" in outcome.error
+    assert "newest checkpoint is of step 4" in outcome.error
+    set_modes(folder, 0o755, 0o644)
     assert runs.saved_steps(folder) == [2, 4]
-    runs.run([*arguments[:-1], "0"], tmp_path / "log").succeeded()
+    assert runs.weights(folder) == runs.weights(case.stopped)
+    case.resume(folder).succeeded()
+    assert case.is_whole(folder)
+
+
+def lose_tracker() -> None:
+    """Let the tracker of a run raise whenever it is told something, and at its end."""
+    from accelerate import Accelerator
+
+    from hf_genmodels.engine import run
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the server is gone")
+
+    run.check_trackers = lambda _names: None
+    Accelerator.init_trackers = lambda *_, **__: None  # type: ignore[method-assign]
+    Accelerator.log = Accelerator.end_training = fail  # type: ignore[method-assign]
+
+
+def test_a_tracker_that_raises_stops_nothing(case: Case, tmp_path: Path):
+    folder = tmp_path / "run"
+    output = case.resume(folder, lose_tracker, more=["--report_to", "tensorboard"]).output
+    assert output.count("the server is gone") == 2
+    assert "A tracker did not end well: the server is gone" in output
     assert case.is_whole(folder)
 
 
