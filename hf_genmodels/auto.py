@@ -65,6 +65,8 @@ class Family:
         config: Configuration class, as "module.Class" within `hf_genmodels.models`.
         models: Auto class of transformers -> model class, as "module.Class"; the last one is published.
         tasks: What pipelines do with its folders; the first one that fits a configuration counts.
+        image_processor: Class that prepares images, as "module.Class" within `hf_genmodels.models`, and the
+            field of the configuration that is empty where a model has none.
         companions: Subfolder of a published folder -> configuration class and class of the model in it,
             which may be of a family of its own. Its code stands beside that of the published model.
         name: What the published model is called in a training state that holds its companions too.
@@ -74,6 +76,7 @@ class Family:
     config: str
     models: Mapping[str, str]
     tasks: tuple[Task, ...]
+    image_processor: tuple[str, str] = ("", "")
     companions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     name: str = ""
 
@@ -118,6 +121,7 @@ FAMILIES: dict[str, Family] = {
                 "modeling_text_discriminator.GenTextDiscriminator",
             )
         },
+        image_processor=("image_processing_pixels.GenPixelsImageProcessor", "image_sizes"),
     ),
     "gen_text_discriminator": Family(
         kind="discriminator",
@@ -202,7 +206,15 @@ def auto_map_for(config: PreTrainedConfig, companion: str | None = None) -> dict
     if companion is not None and companion in family.companions:
         companion_config, model = family.companions[companion]
         return {"AutoConfig": companion_config, family.head: model}
-    return {"AutoConfig": family.config, **family.models}
+    processor = image_processor_for(config)
+    processors = {"AutoImageProcessor": processor} if processor else {}
+    return {"AutoConfig": family.config, **family.models, **processors}
+
+
+def image_processor_for(config: PreTrainedConfig) -> str:
+    """Return the class that prepares images for a model, as "module.Class"; empty if it reads none."""
+    processor, field = family_of(config).image_processor
+    return processor if field and getattr(config, field) else ""
 
 
 def custom_pipelines_for(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
@@ -256,6 +268,12 @@ def register_all() -> None:
             model_class.push_to_hub = _push_to_hub
             getattr(transformers, auto_class).register(
                 resolve(family.config), model_class, exist_ok=True
+            )
+        if family.image_processor[0]:
+            transformers.AutoImageProcessor.register(
+                resolve(family.config),
+                image_processor_classes={"pil": resolve(family.image_processor[0])},
+                exist_ok=True,
             )
         if family.companions:
             _register_companions(family, getattr(transformers, family.head))

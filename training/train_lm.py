@@ -1,7 +1,8 @@
-"""Train a GPT-2-style language model: from text to a published folder in one command.
+"""Train a GPT-2-style language model, of texts or of pictures: from data to a published folder in one command.
 
     genmodels train lm --train_file book.txt --output_dir runs/book
     genmodels train lm --config gpt2 --dataset_name user/texts --output_dir runs/texts
+    genmodels train lm --config pixels-fashion --train_file my_images/ --output_dir runs/pictures
     genmodels train lm --resume runs/book
     accelerate launch --num_processes 2 training/train_lm.py --config modern ...
 
@@ -18,7 +19,7 @@ import torch
 
 from hf_genmodels.config.lm import TrainLMConfig
 from hf_genmodels.config.parser import parse_config
-from hf_genmodels.data.language import count_targets, load_text_data
+from hf_genmodels.data.language import count_targets
 from hf_genmodels.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.language import (
@@ -28,7 +29,10 @@ from hf_genmodels.engine.language import (
     check_inputs,
     describe,
     dry_run,
+    example_of,
     identity_of,
+    load_data,
+    picture_of,
     training_batches,
     validate,
 )
@@ -48,7 +52,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
         tokenizer = build_tokenizer(config, run.output_dir, show_progress=run.is_main)
     model = build_model(config, tokenizer, checkpoint)
     with run.main_first():
-        data = load_text_data(config, tokenizer, seed=config.seed, show_progress=run.is_main)
+        data = load_data(config, tokenizer, run.output_dir, show_progress=run.is_main)
     identity = identity_of(config, model, tokenizer, data)
     optimizer = build_optimizer(model, config.optim, fine_tuning=bool(config.model_name_or_path))
     schedule = build_schedule(optimizer, config.schedule, config.max_steps)
@@ -67,7 +71,8 @@ def train(run: Run, config: TrainLMConfig) -> None:
     model.train()
 
     def publish_now() -> None:
-        publish(run, config, bare_model, card_of(run, config, bare_model, data), tokenizer)
+        card = card_of(run, config, bare_model, data)
+        publish(run, config, bare_model, card, tokenizer, image_processor=data.processor)
 
     if state.owes(config.publish):
         with averaged(ema, bare_model):
@@ -114,7 +119,7 @@ def train(run: Run, config: TrainLMConfig) -> None:
             with run.clock.paused():
                 data_state = batches.stream_state
                 save_checkpoint(run, *parts, identity=identity, data_state=data_state)
-    finish(run, config, family="lm", example=["Once upon a time"])
+    finish(run, config, family="lm", example=example_of(data), picture=picture_of(data))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,7 +20,6 @@ PICTURE_FIELDS = (
     "caption_token_id",
     "palette_token_id",
     "palette_size",
-    "image_labels",
 )
 NOT_OPTIONS = (
     "vocab_size",

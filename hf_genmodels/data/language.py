@@ -21,6 +21,8 @@ from hf_genmodels.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from hf_genmodels.data.pixels import PixelData
+
 
 @dataclass(frozen=True)
 class TokenSlice(TokenCache):
@@ -75,6 +77,7 @@ class TextData:
         validation_name: Where they are from, in words.
         bytes_per_token: UTF-8 bytes of validation text per scored token, for bits per byte.
         fingerprint: Digest of all of it.
+        processor: There is none.
     """
 
     windows: PackedWindows | None
@@ -83,6 +86,7 @@ class TextData:
     validation_name: str
     bytes_per_token: float
     fingerprint: str
+    processor: None = None
 
 
 def text_sources(config: TextDataConfig) -> tuple[TextSource, TextSource | None]:
@@ -190,7 +194,7 @@ class TrainingBatches:
     def __init__(
         self,
         config: TextDataConfig,
-        data: TextData,
+        data: TextData | PixelData,
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_size: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -136,6 +137,16 @@ class PackedWindows(Dataset):
         return starts[np.minimum(found, len(starts) - 1)] == places
 
 
+class Windows(Protocol):
+    """Examples of tokens by their keys."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitems__(self, keys: Any) -> list[dict[str, torch.Tensor]]:
+        """Return several examples of one length, with `input_ids` and `labels`."""
+
+
 class PaddedWindows(Dataset):
     """Windows followed by ignored ones, up to a multiple of a number.
 
@@ -144,7 +155,7 @@ class PaddedWindows(Dataset):
         multiple: What the length shall be a multiple of.
     """
 
-    def __init__(self, windows: PackedWindows, multiple: int):
+    def __init__(self, windows: Windows, multiple: int):
         self.windows = windows
         self._length = -(-len(windows) // multiple) * multiple
 

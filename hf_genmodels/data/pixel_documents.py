@@ -192,6 +192,7 @@ class PixelDocuments(Dataset):
 
     Attributes:
         tasks: What is learned from the documents.
+        pictures: The pictures and their prompts.
 
     Raises:
         UserError: If no task remains for pictures without texts.
@@ -205,7 +206,7 @@ class PixelDocuments(Dataset):
         *,
         seed: int,
     ):
-        self._pictures, self._vocabulary, self._options = pictures, vocabulary, options
+        self.pictures, self._vocabulary, self._options = pictures, vocabulary, options
         self._seed = seed
         weights = options.weights | ({} if pictures.prompts is not None else {"caption": 0.0})
         total = sum(weights.values())
@@ -219,7 +220,7 @@ class PixelDocuments(Dataset):
 
     def __len__(self) -> int:
         """Number of documents in an epoch."""
-        return len(self._pictures)
+        return len(self.pictures)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         """Return one document: `input_ids` and `labels`, (T,), int64."""
@@ -238,10 +239,10 @@ class PixelDocuments(Dataset):
             indices.tolist(), tasks, drops, flips, choices, strict=True
         ):
             task = self.tasks[number]
-            prompt = self._pictures.prompt(index, choice)
+            prompt = self.pictures.prompt(index, choice)
             if drop and task == "draw":
                 prompt = prompt[:0]
-            pictures = self._pictures.picture(index, mirrored=bool(flip))
+            pictures = self.pictures.picture(index, mirrored=bool(flip))
             rows.append(document(task, prompt, pictures, self._vocabulary))
         return filled_up(rows, self._vocabulary.pad)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from hf_genmodels.data.packing import PackedWindows, PaddedWindows, collate
+from hf_genmodels.data.packing import PaddedWindows, Windows, collate
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.errors import UserError
 
@@ -91,9 +91,7 @@ class PositionSampler(Sampler[list[tuple[int, int]]]):
         return epoch, int(self._order[place])
 
 
-def train_loader(
-    windows: PackedWindows, sampler: PositionSampler, num_workers: int = 0
-) -> DataLoader:
+def train_loader(windows: Windows, sampler: PositionSampler, num_workers: int = 0) -> DataLoader:
     """Return the endless loader of training batches.
 
     It draws nothing from torch's global random stream, so that dropout after a resume is what it
@@ -112,7 +110,7 @@ def train_loader(
 
 
 def validation_loader(
-    windows: PackedWindows,
+    windows: Windows,
     batch_size: int,
     *,
     rank: int = 0,
@@ -142,7 +140,7 @@ def validation_loader(
 
 
 def batch_loader(
-    dataset: Dataset,
+    dataset: Any,
     batches: Iterable[list[Any]],
     collate_fn: Callable[[Any], Any],
     num_workers: int = 0,

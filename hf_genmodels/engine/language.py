@@ -13,7 +13,9 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
-from hf_genmodels.data.language import TextData, TrainingBatches, text_sources
+from hf_genmodels.data.image_sources import image_sources
+from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
+from hf_genmodels.data.pixels import PixelData
 from hf_genmodels.data.sampling import validation_loader
 from hf_genmodels.engine.adapting import adapt_model
 from hf_genmodels.engine.checkpoint import MODEL_CONFIG
@@ -21,6 +23,15 @@ from hf_genmodels.engine.dry_run import describe_dry_run
 from hf_genmodels.engine.estimate import estimate_memory, format_count
 from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
 from hf_genmodels.engine.logging import warn_if_failing
+from hf_genmodels.engine.pixels import (
+    GRID,
+    build_pixel_tokenizer,
+    draw_samples,
+    in_words,
+    load_pixel_data,
+    measure_pixels,
+    picture_fields,
+)
 from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_samples
 from hf_genmodels.engine.run import Run, check_run
@@ -36,6 +47,7 @@ from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokeni
 from hf_genmodels.tokenization.saving import save_tokenizer
 
 logger = logging.getLogger("hf_genmodels")
+DRAWN = ("guidance_scale", "columns")  # how pictures are shown, not what is learned
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -48,13 +60,16 @@ def check_inputs(config: TrainLMConfig) -> None:
     check_run(config)
     if config.lora.r:
         require_extra("peft", "lora")
-    text_sources(config)
+    if config.draws:
+        image_sources(config.pixels.image_data(config), None)
+    else:
+        text_sources(config)
 
 
 def build_tokenizer(
     config: TrainLMConfig, output_dir: Path, *, show_progress: bool
 ) -> PreTrainedTokenizerFast:
-    """Load the tokenizer that the user named or the model has, or train one on the text.
+    """Load the tokenizer that the user named or the model has, or train one on the text or prompts.
 
     A tokenizer that is trained here is kept in the output folder, where a resumed run and the other
     processes find it.
@@ -62,6 +77,8 @@ def build_tokenizer(
     Raises:
         UserError: If there is no such tokenizer.
     """
+    if config.draws:
+        return build_pixel_tokenizer(config, output_dir, show_progress=show_progress)
     if (output_dir / "tokenizer.json").is_file():
         return load_local_tokenizer(output_dir)
     given = given_tokenizer(config)
@@ -113,39 +130,60 @@ def build_model(
         model = GenGPTForCausalLM(GenGPTConfig.from_json_file(checkpoint / MODEL_CONFIG))
     else:
         ids = {name: getattr(tokenizer, name) for name in TOKEN_IDS}
-        model = new_or_pretrained_model(config, len(tokenizer), **ids)
+        fields = picture_fields(config, tokenizer)
+        model = new_or_pretrained_model(config, len(tokenizer), **ids, **fields)
     _check_fit(config, model.config, tokenizer)
     return adapt_model(config, model, task_type="CAUSAL_LM")
 
 
+def load_data(
+    config: TrainLMConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    output_dir: Path,
+    *,
+    show_progress: bool,
+) -> TextData | PixelData:
+    """Return what the model is trained and validated on.
+
+    Raises:
+        UserError: If the texts or images cannot be used.
+    """
+    if config.draws:
+        return load_pixel_data(config, tokenizer, output_dir, show_progress=show_progress)
+    return load_text_data(config, tokenizer, seed=config.seed, show_progress=show_progress)
+
+
 def new_or_pretrained_model(
-    config: TrainLMConfig, vocab_size: int, **token_ids: int | None
+    config: TrainLMConfig, vocab_size: int, **fields: Any
 ) -> PreTrainedModel:
     """Return the model to fine-tune, or a new one.
 
     Args:
         config: The run's options.
         vocab_size: Vocabulary of a new model.
-        **token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id` of a new model.
+        **fields: `bos_token_id`, `eos_token_id`, `pad_token_id` and the fields of pictures of a new
+            model.
     """
     if config.model_name_or_path:
         return _load_pretrained(config.model_name_or_path)
-    return GenGPTForCausalLM(config.new_model_config(vocab_size, **token_ids))
+    return GenGPTForCausalLM(config.new_model_config(vocab_size, **fields))
 
 
 def identity_of(
     config: TrainLMConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    data: TextData,
+    data: TextData | PixelData,
 ) -> dict[str, Any]:
     """Return what must stay the same when a run goes on, JSON-able."""
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     own = {field.name for field in dataclasses.fields(GenGPTConfig)} - inherited
     own -= set(PICTURE_FIELDS)  # which follow from the options and the tokenizer
     processes = {"num_processes": config.num_processes} if config.streaming else {}
+    pixels = dataclasses.asdict(config.pixels) if config.draws else {}
     return {
         **processes,
+        **{f"pixels.{name}": value for name, value in pixels.items() if name not in DRAWN},
         "model_name_or_path": config.model_name_or_path,
         "tokenizer_name": config.tokenizer_name,
         "data": hashlib.sha256(data.fingerprint.encode()).hexdigest()[:16],
@@ -161,7 +199,9 @@ def identity_of(
     }
 
 
-def describe(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> None:
+def describe(
+    run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData | PixelData
+) -> None:
     """Say what is going to be trained on what."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -173,13 +213,7 @@ def describe(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: Text
         config.block_size,
         run.accelerator.mixed_precision,
     )
-    tokens = f"{len(data.windows):,} windows" if data.windows is not None else "a stream"
-    logger.info(
-        "data: %s of %d tokens to train on, %s to validate on",
-        tokens,
-        config.block_size,
-        f"{len(data.validation):,} windows" if data.validation is not None else "none",
-    )
+    logger.info("data: %s", _data_in_words(config, data))
     logger.info(
         "%d steps of %s tokens on %d process%s, into %s%s",
         config.max_steps,
@@ -191,10 +225,19 @@ def describe(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: Text
     )
 
 
+def _data_in_words(config: TrainLMConfig, data: TextData | PixelData) -> str:
+    """Return how much there is to train and to validate on."""
+    if isinstance(data, PixelData):
+        return data.in_words
+    tokens = f"{len(data.windows):,} windows" if data.windows is not None else "a stream"
+    validation = f"{len(data.validation):,} windows" if data.validation is not None else "none"
+    return f"{tokens} of {config.block_size} tokens to train on, {validation} to validate on"
+
+
 def training_batches(
     run: Run,
     config: TrainLMConfig,
-    data: TextData,
+    data: TextData | PixelData,
     tokenizer: PreTrainedTokenizerFast,
     stream_state: dict[str, Any] | None,
 ) -> TrainingBatches:
@@ -219,51 +262,73 @@ def validate(
     model: nn.Module,
     bare_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    data: TextData,
+    data: TextData | PixelData,
 ) -> None:
-    """Measure the validation loss, write samples, and log both."""
+    """Measure the validation loss, write or draw samples, and log both."""
     measured: dict[str, float] = {}
     if data.validation is not None:
-        loader = validation_loader(
-            data.validation,
-            config.per_device_eval_batch_size or config.per_device_train_batch_size,
-            rank=run.accelerator.process_index,
-            world_size=run.accelerator.num_processes,
-        )
-        measured = evaluate_language_model(run, model, loader, data.bytes_per_token)
+        measured, words = _measured(run, config, model, data)
         run.state.record_eval(measured["eval_loss"])
         run.metrics.write(run.state.step, measured)
         logger.info(
-            "step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f%s",
+            "step %d  validation %s%s",
             run.state.step,
-            measured["eval_loss"],
-            measured["eval_perplexity"],
-            measured["eval_bits_per_byte"],
+            words,
             "  (best so far)" if run.state.best_step == run.state.step else "",
         )
-    texts: list[str] = []
-    prompts = config.sample.prompts
-    if config.sample.max_new_tokens and prompts:
-        texts = sample_texts(
-            bare_model, tokenizer, prompts, config.sample, seed=config.seed + run.state.step
-        )
-        logger.info("step %d  sample: %s", run.state.step, _one_line(prompts[0] + texts[0]))
+    if isinstance(data, PixelData):
+        samples: dict[str, Any] = {
+            "prompts": draw_samples(run, config, bare_model, tokenizer, data)
+        }
+    else:
+        samples = {"samples": _write_samples(run, config, bare_model, tokenizer)}
     if run.is_main:
-        samples = [
-            {"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=False)
-        ]
-        results = {"step": run.state.step, "samples": samples, **measured}
         with warn_if_failing(f"The report of step {run.state.step} was not written", OSError):
-            if texts:
-                write_samples(run.report_dir, run.state.step, prompts, texts)
-            write_results(run.report_dir, results)
+            write_results(run.report_dir, {"step": run.state.step, **samples, **measured})
 
 
-def card_of(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData) -> CardData:
+def _measured(
+    run: Run, config: TrainLMConfig, model: nn.Module, data: TextData | PixelData
+) -> tuple[dict[str, float], str]:
+    """Return what was measured on the validation data, and the same in words."""
+    if isinstance(data, PixelData):
+        found = measure_pixels(run, config, model, data)
+        return found, in_words(found)
+    assert data.validation is not None
+    loader = validation_loader(
+        data.validation,
+        config.per_device_eval_batch_size or config.per_device_train_batch_size,
+        rank=run.accelerator.process_index,
+        world_size=run.accelerator.num_processes,
+    )
+    found = evaluate_language_model(run, model, loader, data.bytes_per_token)
+    return found, (
+        f"loss {found['eval_loss']:.4f}  perplexity {found['eval_perplexity']:.2f}  "
+        f"bits per byte {found['eval_bits_per_byte']:.4f}"
+    )
+
+
+def _write_samples(
+    run: Run, config: TrainLMConfig, bare_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> list[dict[str, str]]:
+    """Write texts behind the prompts, into the report too."""
+    prompts, step = config.sample.prompts, run.state.step
+    if not (config.sample.max_new_tokens and prompts):
+        return []
+    texts = sample_texts(bare_model, tokenizer, prompts, config.sample, seed=config.seed + step)
+    logger.info("step %d  sample: %s", step, _one_line(prompts[0] + texts[0]))
+    if run.is_main:
+        with warn_if_failing(f"The samples of step {step} were not written", OSError):
+            write_samples(run.report_dir, step, prompts, texts)
+    return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def card_of(
+    run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData | PixelData
+) -> CardData:
     """Gather what the model card says."""
     results = results_of(run)
     source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
-    windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
     step_tokens = config.global_batch_size * config.block_size
     return CardData(
         name=run.output_dir.resolve().name,
@@ -271,13 +336,34 @@ def card_of(run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextD
         base_model=config.model_name_or_path,
         model_id=config.hub_model_id,
         datasets=[config.dataset_name] if config.dataset_name else [],
-        training_data={"source": source, "windows": windows, "window": config.block_size},
+        training_data={"source": source, **_data_facts(config, data)},
         credit=credit_of(config.train_file),
         training=training_facts(run, config.optim, config.schedule, step_tokens),
         metrics=metrics_of(results, data.validation_name),
         samples=[Sample(**sample) for sample in results.get("samples", [])],
+        prompt=next(iter(results.get("prompts", [])), ""),
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def _data_facts(config: TrainLMConfig, data: TextData | PixelData) -> dict[str, Any]:
+    """Return facts about the training data, for the card."""
+    if isinstance(data, PixelData):
+        return data.facts
+    windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
+    return {"windows": windows, "window": config.block_size}
+
+
+def example_of(data: TextData | PixelData) -> list[str]:
+    """Return arguments of `genmodels generate` to try the model with."""
+    if isinstance(data, PixelData):
+        return [*data.prompts(1), "--num_images", "16", "--grid", "grid.png"]
+    return ["Once upon a time"]
+
+
+def picture_of(data: TextData | PixelData) -> str:
+    """Return what to look at in the report."""
+    return GRID if isinstance(data, PixelData) else "loss_curve.png"
 
 
 def dry_run(config: TrainLMConfig) -> str:
@@ -288,7 +374,7 @@ def dry_run(config: TrainLMConfig) -> str:
     """
     tokenizer = given_tokenizer(config)
     vocab_size = config.tokenizer_vocab_size if tokenizer is None else len(tokenizer)
-    model = new_or_pretrained_model(config, vocab_size)
+    model = new_or_pretrained_model(config, vocab_size, **picture_fields(config, None))
     model = adapt_model(config, model, task_type="CAUSAL_LM").train()
     batch_size, block_size = config.per_device_train_batch_size, config.block_size
     memory = estimate_memory(

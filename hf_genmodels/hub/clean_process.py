@@ -56,7 +56,7 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     """Load the folder through every Auto class and the pipeline.
 
     Args:
-        request: What `verify` asks for: folder, companions, auto_classes, head, the file of its inputs,
+        request: What `verify` asks for: folder, companions, auto_classes, head, picture (or none), the file of its inputs,
             the name of its output and the file that takes it, text (or none), task (or none), prompt
             and options of the pipeline, num_threads.
         report: Filled step by step, so that a failure tells how far it came.
@@ -80,6 +80,13 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
         )
         report["text_ids"] = tokenizer(request["text"])["input_ids"]
         report["decoded"] = tokenizer.decode(report["text_ids"])
+
+    if request["picture"] is not None:
+        report["step"] = "AutoImageProcessor"
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            folder, trust_remote_code=request["remote_code"]
+        )
+        report["pixels"] = pixels_of(processor, request["picture"])
 
     for name in request["auto_classes"]:
         report["step"] = name
@@ -109,6 +116,22 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     transformers.set_seed(0)
     made = pipe(request["prompt"], **request["options"])
     report["generated"] = [written(one) for one in made]
+
+
+def pixels_of(processor: Any, picture: dict[str, int]) -> list[int]:
+    """Return what an image processor makes of a picture of random colours.
+
+    Args:
+        processor: The processor.
+        picture: Height and width of the picture, and the seed of its colours.
+    """
+    import numpy as np
+    from PIL import Image
+
+    shape = (picture["size"], picture["size"], 3)
+    colours = np.random.default_rng(picture["seed"]).integers(0, 256, shape, dtype=np.uint8)
+    pixels: list[int] = processor(Image.fromarray(colours))["pixel_ids"].flatten().tolist()
+    return pixels
 
 
 def load(auto_class: Any, request: dict[str, Any], **options: Any) -> Any:

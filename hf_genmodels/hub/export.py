@@ -29,6 +29,7 @@ from hf_genmodels.hub.folder import companion_names, publish_folder
 from hf_genmodels.hub.loading import (
     is_checkpoint,
     load_companion,
+    load_image_processor_if_any,
     load_model,
     load_target_tokenizer,
     load_tokenizer_if_any,
@@ -137,6 +138,7 @@ def _export_hub(
         out,
         target_tokenizer=load_target_tokenizer(source),
         companions=companions,
+        image_processor=load_image_processor_if_any(source),
     )
     report = verify.verify_folder(out, model)
     return ExportReport(out, "hub", 0.0, f"{report}; largest difference 0")

@@ -74,6 +74,8 @@ def differences_from_onnx(config: Any) -> list[str]:
     """
     values = config.to_dict()
     reasons = []
+    if values.get("image_sizes"):
+        reasons.append("its pictures need rows and columns of pixels, which the graphs do not take")
     if values.get("cross_attention") == "bidirectional":
         reasons.append(
             "cross_attention='bidirectional' needs operations that onnxruntime does not have"

@@ -26,6 +26,7 @@ from hf_genmodels.auto import (
     companion_name,
     custom_pipelines_for,
     family_of,
+    image_processor_for,
 )
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, render_card
@@ -35,17 +36,20 @@ from hf_genmodels.tokenization.saving import save_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers.image_processing_utils import BaseImageProcessor
 
 STAGING = ".publishing"
 READY = ".published"
 LOCK = ".publish.lock"
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+IMAGE_PROCESSOR = "preprocessor_config.json"
 ROOT_FILES = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    IMAGE_PROCESSOR,
     "README.md",
 )
 TARGET_TOKENIZER = "target_tokenizer"
@@ -64,6 +68,7 @@ def publish_folder(
     state_dict: Mapping[str, torch.Tensor] | None = None,
     target_tokenizer: PreTrainedTokenizerFast | None = None,
     companions: Mapping[str, PreTrainedModel] | None = None,
+    image_processor: BaseImageProcessor | None = None,
 ) -> Path:
     """Write everything that the Auto classes, a pipeline and a reader need.
 
@@ -83,6 +88,7 @@ def publish_folder(
             reads; it goes into a folder of its own.
         companions: Subfolder -> a model that belongs to this one, such as a generator's
             discriminator; see `Family.companions`.
+        image_processor: What prepares images for it, if it reads some.
 
     Returns:
         The folder.
@@ -108,6 +114,8 @@ def publish_folder(
             save_tokenizer(tokenizer, staging)
         if target_tokenizer is not None:
             save_tokenizer(target_tokenizer, staging / TARGET_TOKENIZER)
+        if image_processor is not None:
+            save_image_processor(image_processor, model.config, staging)
         _write_card(model, folder, staging, card, companions or ())
         for file in _files_below(staging):
             file.chmod((staging / "config.json").stat().st_mode)
@@ -264,6 +272,21 @@ def add_code(model: PreTrainedModel, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
+def save_image_processor(
+    image_processor: BaseImageProcessor, config: PreTrainedConfig, folder: Path
+) -> None:
+    """Save what prepares images, so that `AutoImageProcessor` finds its code beside the weights.
+
+    Args:
+        image_processor: The processor.
+        config: Configuration of its model.
+        folder: The folder.
+    """
+    image_processor.save_pretrained(folder)
+    fields = {"auto_map": {"AutoImageProcessor": image_processor_for(config)}}
+    _add_to_config(folder, fields, IMAGE_PROCESSOR)
+
+
 def _write_companion(
     model: PreTrainedModel, name: str, companion: PreTrainedModel, staging: Path
 ) -> None:
@@ -277,8 +300,8 @@ def _write_companion(
         shutil.copyfile(file, staging / file.name)
 
 
-def _add_to_config(folder: Path, fields: Mapping[str, Any]) -> None:
-    config_file = folder / "config.json"
+def _add_to_config(folder: Path, fields: Mapping[str, Any], name: str = "config.json") -> None:
+    config_file = folder / name
     config = json.loads(config_file.read_text(encoding="utf-8")) | fields
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     config_file.write_text(text, encoding="utf-8")

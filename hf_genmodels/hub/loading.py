@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, Kind, resolve, task_of
+from hf_genmodels.auto import FAMILIES, Kind, image_processor_for, resolve, task_of
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import (
     TARGET_TOKENIZER,
@@ -185,6 +185,30 @@ def load_tokenizer_if_any(source: str | Path) -> Any | None:
     if config.model_type in FAMILIES and not task_of(config).reads_texts:
         return None
     return load_tokenizer(source)
+
+
+def load_image_processor_if_any(source: str | Path) -> Any | None:
+    """Load what prepares images for a model, if it reads some.
+
+    Args:
+        source: A folder, a checkpoint of a run, or the name of a repository on the hub.
+
+    Returns:
+        The processor, or `None` if the model reads no images.
+
+    Raises:
+        UserError: If it reads images, but its processor cannot be loaded.
+    """
+    config = _config_of(source)
+    if config.model_type not in FAMILIES or not (name := image_processor_for(config)):
+        return None
+    place = _place(source)
+    if isinstance(place, Path) and is_checkpoint(place):
+        place = run_folder(place)
+    try:
+        return resolve(name).from_pretrained(place)  # type: ignore[attr-defined]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(_cannot_load(source, place, error)) from error
 
 
 def load_target_tokenizer(source: str | Path) -> Any | None:

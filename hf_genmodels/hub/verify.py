@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.errors import UserError
+from hf_genmodels.hub.clean_process import pixels_of
 from hf_genmodels.hub.folder import companion_names
 from hf_genmodels.hub.loading import (
+    load_image_processor_if_any,
     load_model,
     load_target_tokenizer,
     load_tokenizer_if_any,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CLEAN_PROCESS = Path(__file__).with_name("clean_process.py")
+PICTURE = {"size": 12, "seed": 0}  # of random colours
 TEXT = " Grüße, 世界!  3.14\n\té 🙂 "
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -80,7 +83,7 @@ def verify_folder(
     cannot open a connection. It loads configuration, tokenizer, every Auto class of `auto_map`, the
     companions and the pipeline. Its logits on fixed tokens, or its images of fixed noise, must be
     those of the folder loaded here through our own classes, to the last bit, and so must the
-    tokenizer's ids, the text that a sequence-to-sequence model makes of a prompt, and the pictures of
+    tokenizer's ids, the colours that its image processor sees, the text that a sequence-to-sequence model makes of a prompt, and the pictures of
     a generator's pipeline.
 
     Args:
@@ -99,15 +102,19 @@ def verify_folder(
 
     folder = model_folder(folder).resolve()
     loaded, tokenizer = load_model(folder), load_tokenizer_if_any(folder)
+    processor = load_image_processor_if_any(folder)
     if model is not None:
         _compare_weights(folder, loaded, model)
     probe = probe_of(loaded)
     expected = output_of(loaded, probe)
     with tempfile.TemporaryDirectory(prefix="hf_genmodels-verify-") as scratch:
         request = _request(folder, probe, tokenizer is not None, Path(scratch))
+        request["picture"] = PICTURE if processor is not None else None
         report, warnings = _run(folder, request, Path(scratch), timeout)
         if tokenizer is not None:
             _compare_tokenizer(folder, tokenizer, report)
+        if processor is not None:
+            _compare_processor(folder, processor, report)
         found = load_file(request["output_file"])["output"]
         _compare_output(folder, probe.output, expected, found)
     if probe.is_exact and probe.task:
@@ -117,6 +124,7 @@ def verify_folder(
         steps=(
             "AutoConfig",
             *(["AutoTokenizer"] if tokenizer is not None else []),
+            *(["AutoImageProcessor"] if processor is not None else []),
             *probe.auto_classes,
             *request["companions"],
             *([f"{probe.task} pipeline"] if probe.task else []),
@@ -236,6 +244,11 @@ def _compare_tokenizer(
     ids = tokenizer(TEXT)["input_ids"]
     if report["text_ids"] != ids or report["decoded"] != tokenizer.decode(ids):
         raise UserError(f"The tokenizer in '{folder}' gives other tokens in a clean process.")
+
+
+def _compare_processor(folder: Path, processor: Any, report: dict[str, Any]) -> None:
+    if report["pixels"] != pixels_of(processor, PICTURE):
+        raise UserError(f"The image processor in '{folder}' gives other pixels in a clean process.")
 
 
 def _compare_pipeline(

@@ -79,8 +79,6 @@ class GenGPTConfig(PreTrainedConfig):
             such texts.
         palette_token_id: Id of the first token that is a colour; the others follow it.
         palette_size: Number of colours.
-        image_labels: Names of the classes of the pictures, which are their prompts, if they have
-            classes.
     """
 
     model_type = "gen_gpt"
@@ -145,7 +143,6 @@ class GenGPTConfig(PreTrainedConfig):
     caption_token_id: int | None = None
     palette_token_id: int | None = None
     palette_size: int = 0
-    image_labels: list[str] = field(default_factory=list)
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # sets fields that came under GPT-2's names

@@ -38,6 +38,7 @@ GPT2_SWITCHES = {
     "qk_norm": False,
     "logit_softcap": None,
     "num_value_embeddings": 0,
+    "image_sizes": [],
 }
 # Our name in a block -> GPT-2's; the last entry tells whether the weight is transposed.
 BLOCK_NAMES = (

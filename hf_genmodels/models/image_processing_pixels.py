@@ -25,6 +25,8 @@ class GenPixelsImageProcessor(BaseImageProcessor):
         palette: The colours, each of 1 (grey), 3 (RGB) or 4 (RGBA) values from 0 to 255.
         image_sizes: Heights, which are the widths, of the pictures that the model knows.
         resize: How a rectangle becomes a square: `crop` its middle, `pad` it, or `stretch` it.
+        labels: Names of the classes of the training pictures, which are their prompts; empty where the
+            prompts are texts.
         **kwargs: What `preprocessor_config.json` says besides.
 
     Raises:
@@ -38,12 +40,14 @@ class GenPixelsImageProcessor(BaseImageProcessor):
         palette: Sequence[Sequence[int]] = ((0,), (255,)),
         image_sizes: Sequence[int] = (8,),
         resize: str = "crop",
+        labels: Sequence[str] = (),
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.palette = [[int(value) for value in colour] for colour in palette]
         self.image_sizes = [int(size) for size in image_sizes]
         self.resize = resize
+        self.labels = list(labels)
         lengths = {len(colour) for colour in self.palette}
         values = [value for colour in self.palette for value in colour]
         if len(self.palette) < 2 or lengths not in ({1}, {3}, {4}):
@@ -84,7 +88,7 @@ class GenPixelsImageProcessor(BaseImageProcessor):
         Returns:
             Bytes, (B, C, size, size), uint8.
         """
-        ids = torch.as_tensor(pixel_ids).cpu()
+        ids = torch.as_tensor(pixel_ids).cpu().long()
         size = round(ids.shape[-1] ** 0.5)
         colours = torch.tensor(self.palette, dtype=torch.uint8)[ids]  # (B, S, C)
         return colours.view(len(ids), size, size, -1).permute(0, 3, 1, 2).contiguous()

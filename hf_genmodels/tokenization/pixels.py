@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from hf_genmodels.tokenization.bpe import train_bpe
 
 IMAGE_TOKENS = ("<|image|>", "<|small_image|>")
 CAPTION_TOKEN = "<|caption|>"
+COLOUR_TOKEN = re.compile(r"<\|c\d+\|>")
 
 
 def train_pixel_tokenizer(
@@ -60,24 +62,26 @@ class PixelVocabulary:
 
     @classmethod
     def of(
-        cls, tokenizer: PreTrainedTokenizerFast, num_sizes: int, num_colours: int
+        cls, tokenizer: PreTrainedTokenizerFast, num_sizes: int, num_colours: int | None = None
     ) -> PixelVocabulary:
         """Find the tokens in a tokenizer that `train_pixel_tokenizer` made.
 
         Args:
             tokenizer: The tokenizer.
             num_sizes: Number of sizes of pictures.
-            num_colours: Number of colours.
+            num_colours: Number of colours that it must know; `None`: those that it knows.
 
         Raises:
             UserError: If it lacks one.
         """
-        names = [*IMAGE_TOKENS[:num_sizes], CAPTION_TOKEN, "<|c0|>", f"<|c{num_colours - 1}|>"]
         known = tokenizer.get_vocab()
+        if num_colours is None:
+            num_colours = sum(COLOUR_TOKEN.fullmatch(name) is not None for name in known)
+        names = [*IMAGE_TOKENS[:num_sizes], CAPTION_TOKEN, "<|c0|>", f"<|c{num_colours - 1}|>"]
         if missing := [name for name in names if name not in known]:
             raise UserError(
-                f"The tokenizer has no token {missing[0]}, so it is not one of pictures with "
-                f"{num_colours} colours. Leave out --tokenizer_name: one is trained."
+                f"The tokenizer has no token {missing[0]}, so it is not one of such pictures. Leave "
+                "out --tokenizer_name: one is trained."
             )
         *images, caption, first, _ = (known[name] for name in names)
         return cls(
