@@ -1,0 +1,1 @@
+"""How much generated texts repeat each other."""
