@@ -91,9 +91,8 @@ class AdversarialConfig:
             UserError: If a value cannot work.
         """
         check_choice("adversarial.method", self.method, METHODS)
-        if self.loss is None:
-            self.loss = "relativistic" if self.method == "gumbel" else "non_saturating"
-        check_choice("adversarial.loss", self.loss, LOSSES)
+        if self.loss is not None:
+            check_choice("adversarial.loss", self.loss, LOSSES)
         if self.method == "reinforce" and self.loss == "relativistic":
             raise UserError(
                 "--adversarial.loss relativistic compares whole texts, but reinforce rewards tokens. "
@@ -112,6 +111,11 @@ class AdversarialConfig:
                 )
         if not 0 <= self.discount <= 1:
             raise UserError(f"--adversarial.discount is {self.discount}. It must lie in [0, 1].")
+
+    @property
+    def kind(self) -> Any:
+        """The adversarial loss that was chosen, or that of the method."""
+        return self.loss or ("relativistic" if self.method == "gumbel" else "non_saturating")
 
     def relaxation(self, step: int, max_steps: int) -> float:
         """Return the temperature of the relaxed samples in a step, on a geometric path."""

@@ -92,7 +92,7 @@ def describe(
     logger.info(
         "method: %s with the %s loss, %d tokens behind %d, leash %g nats per token, from %s",
         options.method,
-        options.loss,
+        options.kind,
         options.sample_tokens,
         options.prompt_tokens,
         options.leash,
@@ -155,7 +155,7 @@ def card_of(
         credit=credit_of(config.train_file),
         training={
             "method": f"adversarial, {options.method}",
-            "loss": options.loss,
+            "loss": options.kind,
             "weights": f"{options.adversarial_weight:g} adversarial, {options.mle_weight:g} "
             f"cross-entropy, {options.kl_weight:g} divergence from the base model",
             "steps": f"{run.state.step:,} of {config.max_steps:,}",

@@ -69,7 +69,7 @@ class AdversarialObjective:
 
     def __init__(self, config: TrainLMAdversarialConfig, networks: AdversarialNetworks, run: Run):
         self.config = config
-        self.options: Any = config.adversarial  # its choices were checked
+        self.options = config.adversarial
         self.generator: Any = networks.generator
         self.reference: Any = networks.reference
         self.discriminator: Any = networks.discriminator
@@ -136,7 +136,7 @@ class AdversarialObjective:
             verdicts = output.token_logits[:, -ids.shape[1] :].chunk(2)
             judged_real, judged_fake = verdicts[0][start.real_kept], verdicts[1][written.kept]
         return {
-            "d_loss": discriminator_loss(self.options.loss, judged_real, judged_fake),
+            "d_loss": discriminator_loss(self.options.kind, judged_real, judged_fake),
             "real_score": real.mean(),
             "fake_score": fake.mean(),
             "d_accuracy": (real > fake).float().mean(),
@@ -178,7 +178,7 @@ class AdversarialObjective:
         output = self._judge(
             texts.start, written.kept, input_ids=texts.start.ids, token_probs=written.probs
         )
-        return generator_loss(self.options.loss, output.logits.squeeze(1), texts.real_logits)
+        return generator_loss(self.options.kind, output.logits.squeeze(1), texts.real_logits)
 
     def _reinforce(self, texts: Texts, logits: torch.Tensor) -> torch.Tensor:
         """Return the loss whose gradient is that of the expected return of each token."""

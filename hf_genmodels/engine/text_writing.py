@@ -107,7 +107,9 @@ def write(
     with torch.set_grad_enabled(relaxation is not None):
         inputs: dict[str, Any] = {"input_ids": start.ids}
         mask, cache = start.mask.long(), None
-        ids, logits, probs = [], [], []
+        ids: list[torch.Tensor] = []
+        logits: list[torch.Tensor] = []
+        probs: list[torch.Tensor] = []
         for _ in range(length):
             seen = 1 if ids else mask.shape[1]
             places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -seen:]
