@@ -1,0 +1,213 @@
+"""`genmodels train lm` on images: what it leaves, resumes, fine-tuning, mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.folder import published_files
+from hf_genmodels.hub.loading import load_image_processor_if_any
+from hf_genmodels.training.train_lm import main
+from tests import runs
+
+TINY = {
+    "config": "pixels-digits",
+    "validation_file": [],
+    "validation_split_percentage": 20,
+    "per_device_train_batch_size": 2,
+    "max_steps": 4,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "max_eval_windows": 4,
+    "mixed_precision": "no",
+    "pixels.image_size": 8,
+    "pixels.small_size": 4,
+    "pixels.palette_size": 6,
+    "pixels.columns": 2,
+    "pixels.label_column": "label",
+    "model.hidden_size": 16,
+    "model.num_hidden_layers": 1,
+    "model.num_attention_heads": 2,
+}
+
+
+def command(images: Path, output_dir: Path | None = None, **options: Any) -> list[str]:
+    given = {name.replace("__", "."): value for name, value in options.items()}
+    arguments = ["train", "lm", "--train_file", str(images)]
+    if output_dir is not None:
+        arguments += ["--output_dir", str(output_dir)]
+    for name, value in {**TINY, **given}.items():
+        if value is not None and value != []:
+            arguments += [f"--{name}", str(value)]
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def trained(image_table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps, verified in a clean process. Not to be changed."""
+    output = tmp_path_factory.mktemp("runs") / "trained"
+    main(command(image_table, output)[2:])
+    return output
+
+
+@pytest.mark.verified
+def test_a_run_leaves_a_folder_that_loads_without_the_package(trained: Path):
+    processor = AutoImageProcessor.from_pretrained(trained)
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    model = AutoModelForCausalLM.from_pretrained(trained)
+    config = model.config
+    assert config.image_sizes == processor.image_sizes == [8, 4]
+    assert processor.labels == ["inside", "left"]
+    assert config.palette_size == len(processor.palette) == 6
+    names = tokenizer.convert_ids_to_tokens([*config.image_token_ids, config.caption_token_id])
+    assert names == ["<|image|>", "<|small_image|>", "<|caption|>"]
+    assert tokenizer.convert_ids_to_tokens(config.palette_token_id) == "<|c0|>"
+    files = {str(file) for file in published_files(trained)}
+    assert {"preprocessor_config.json", "image_processing_pixels.py", "picture_fitting.py"} <= files
+    auto_map = json.loads((trained / "preprocessor_config.json").read_text())["auto_map"]
+    assert auto_map == {"AutoImageProcessor": "image_processing_pixels.GenPixelsImageProcessor"}
+
+
+def test_a_run_measures_every_task_and_draws_pictures(trained: Path):
+    results = json.loads((trained / "report" / "results.json").read_text())
+    bits = results["eval_loss"] / np.log(2)
+    assert results["eval_bits_per_dimension"] == pytest.approx(bits)
+    assert results["eval_tokens"] == 4 * 64
+    assert results["eval_super_resolution_tokens"] == 4 * 64
+    assert results["eval_caption_loss"] > 0
+    assert results["prompts"] == ["inside", "left"]
+    for name in ("grid.png", "super_resolution.png"):
+        with Image.open(trained / "report" / name) as picture:
+            assert picture.width > 64
+
+
+def test_the_card_shows_how_to_draw_and_what_was_drawn(trained: Path):
+    card = (trained / "README.md").read_text()
+    assert "report/grid.png" in card
+    assert "text-to-image" in card
+    assert "bits per dimension" in card
+    assert "6 colours" in card
+
+
+def test_text_generation_of_transformers_draws_pixels(trained: Path):
+    write = pipeline("text-generation", model=str(trained), device="cpu")
+    made = write("left<|image|>", max_new_tokens=5, min_new_tokens=5, return_tensors=True)
+    assert len(made[0]["generated_token_ids"]) >= 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(
+    image_table: Path, tmp_path: Path, workers: int
+):
+    options = {
+        "max_steps": 6,
+        "pixels__flip": "true",
+        "pixels__prompt_dropout": 0.3,
+        "model__residual_dropout": 0.1,
+        "num_workers": workers,
+        "sample__max_new_tokens": 0,
+        "per_device_train_batch_size": 16,  # three steps an epoch
+    }
+    whole, parts, log = tmp_path / "whole", tmp_path / "parts", tmp_path / "log"
+    runs.run(command(image_table, whole, **options), log).succeeded()
+    stopped = runs.run(
+        command(image_table, parts, **options),
+        log,
+        prepare=runs.signal_at_step,
+        prepare_arguments=(4, signal.SIGTERM),
+    ).succeeded()
+    assert "stopped after step 4: SIGTERM" in stopped.output
+    resumed = runs.run(["train", "lm", "--resume", str(parts)], log).succeeded()
+    assert "going on after step 4" in resumed.output
+    assert runs.losses(parts) == runs.losses(whole)
+    assert runs.states(parts) == runs.states(whole)
+    assert runs.weights(parts) == runs.weights(whole)
+
+
+def test_a_run_does_not_go_on_with_other_tasks(trained: Path):
+    with pytest.raises(UserError, match=r"pixels\.caption"):
+        main(["--resume", str(trained), "--max_steps", "6", "--pixels.caption", "0.9"])
+
+
+def test_a_model_of_pictures_is_trained_further(trained: Path, image_table: Path, tmp_path: Path):
+    output = tmp_path / "further"
+    options = {"model_name_or_path": trained, "max_steps": 1, "sample__max_new_tokens": 0}
+    main(command(image_table, output, **options)[2:])
+    theirs, ours = load_image_processor_if_any(trained), load_image_processor_if_any(output)
+    assert ours.palette == theirs.palette
+    before = AutoModelForCausalLM.from_pretrained(trained).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(output).state_dict()
+    assert before.keys() == after.keys()
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_captions_are_prompts(image_table: Path, tmp_path: Path):
+    output = tmp_path / "captions"
+    options = {"text_column": "caption", "pixels__label_column": None, "max_steps": 1}
+    main(command(image_table, output, **options, max_eval_windows=2)[2:])
+    prompts = json.loads((output / "report" / "results.json").read_text())["prompts"]
+    assert all(prompt.startswith("a bar ") for prompt in prompts)
+    assert load_image_processor_if_any(output).labels == []
+
+
+def test_colour_images_are_drawn_in_colours(tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(256, size=(8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    output = tmp_path / "run"
+    options = {"max_steps": 1, "pixels__label_column": None}
+    main(command(tmp_path / "images", output, **options)[2:])
+    results = json.loads((output / "report" / "results.json").read_text())
+    bits = results["eval_loss"] / np.log(2) / 3
+    assert results["eval_bits_per_dimension"] == pytest.approx(bits)
+
+
+def test_a_dry_run_says_the_size_of_the_model(image_table: Path, capsys):
+    main([*command(image_table)[2:], "--dry_run"])
+    assert "image_size: 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pixels__image_size": 64}, r"image_size is 64.*8 to 32"),
+        ({"pixels__small_size": 8}, r"small_size is 8.*below --pixels.image_size 8"),
+        ({"streaming": "true"}, r"--streaming reads texts"),
+        (
+            {"pixels__draw": 0, "pixels__caption": 0, "pixels__super_resolution": 0},
+            "must be above 0",
+        ),
+        ({"pixels__prompt_dropout": 1}, "prompt_dropout is 1"),
+        ({"pixels__label_column": "labels"}, "labels"),
+        ({"pixels__palette_size": 1}, "palette_size"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(
+    image_table: Path, tmp_path: Path, options: dict[str, Any], message: str
+):
+    output = tmp_path / "run"
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        main(command(image_table, output, **options)[2:])
+    assert not output.exists()
+
+
+def test_a_model_of_texts_is_not_trained_on_pictures(
+    image_table: Path, train_file: Path, tmp_path: Path
+):
+    texts = tmp_path / "texts"
+    main(runs.tiny_run(train_file, output_dir=texts, max_steps=1)[2:])
+    with pytest.raises(UserError, match="is a model of texts"):
+        main(command(image_table, tmp_path / "run", model_name_or_path=texts)[2:])
