@@ -200,7 +200,9 @@ def render_card(
             verb_of_commands=kind.verb,
             credit=card.credit.strip(),
             citations=citations_of(config),
-            **image_values(card, config, _prompt(card) or kind.prompt, folder, companions),
+            health=text.paragraph(card.health),
+            has_discriminator="discriminator" in companions,
+            **image_values(card, config, _prompt(card) or kind.prompt, folder),
         )
     )
     return rendered.rstrip() + "\n"
@@ -258,6 +260,8 @@ def _training_data(card: CardData) -> dict[str, Any]:
 
 def _metric_row(metric: Metric) -> dict[str, str]:
     tokens = f"{metric.num_tokens:,}" if metric.num_tokens is not None else "not counted"
+    if metric.num_tokens is None and metric.num_sentences is not None:
+        tokens = f"{metric.num_sentences:,} texts"
     size = f"{tokens} tokens" if metric.num_tokens is not None else tokens
     if metric.num_sentences is not None:
         size = f"{metric.num_sentences:,} sentences"

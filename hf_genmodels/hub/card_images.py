@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ def image_values(
     config: PreTrainedConfig,
     prompt: str,
     folder: str | Path | None,
-    companions: Sequence[str],
 ) -> dict[str, Any]:
     """Return the values of the template; none for a model that draws no images.
 
@@ -41,7 +39,6 @@ def image_values(
         config: The model's configuration.
         prompt: What the usage example draws, if it is a text.
         folder: Where the card will stand.
-        companions: Subfolders that hold models which belong to this one.
     """
     family = FAMILIES.get(config.model_type)
     if family is None or family.kind != "gan":
@@ -58,8 +55,6 @@ def image_values(
         "drawn": _drawn(conditioning, prompt if prompt and not labels else "", labels, card.prompt),
         "labels": _listed(labels),
         "is_attributes": conditioning == "attributes",
-        "has_discriminator": "discriminator" in companions,
-        "health": text.paragraph(card.health),
     }
 
 

@@ -22,6 +22,9 @@ METRIC_NAMES = {
     "fid": "FID",
     "kid": "KID",
     "inception_score": "Inception score",
+    "ngram_js": "n-gram Jensen-Shannon divergence",
+    "distinct_2": "distinct-2",
+    "self_bleu": "self-BLEU",
 }
 
 

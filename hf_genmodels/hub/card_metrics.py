@@ -9,6 +9,7 @@ from hf_genmodels.hub.card import Metric
 
 BY_TOKENS = ("loss", "perplexity", "bits_per_byte")
 BY_SENTENCES = ("bleu", "chrf")
+BY_TEXTS = ("ngram_js", "distinct_2", "self_bleu")
 BY_IMAGES = ("fid", "precision", "recall", "coverage", "accuracy")
 
 
@@ -35,6 +36,7 @@ def metrics_of(results: Mapping[str, Any], dataset: str, split: str = "validatio
     add(BY_TOKENS, {"num_tokens": "eval_tokens"})
     sentences = {"low": "eval_{}_low", "high": "eval_{}_high", "signature": "eval_{}_signature"}
     add(BY_SENTENCES, {"num_sentences": "eval_num_sentences", **sentences})
+    add(BY_TEXTS, {"num_sentences": "eval_num_texts", "real": "eval_{}_real"})
     images = {"num_images": "eval_num_samples", "features": "features", "real": "eval_{}_real"}
     add(BY_IMAGES, images)
     return found
