@@ -2,10 +2,9 @@
 
 # No postponed annotations: jsonargparse looks names up in the module of a subclass.
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from hf_genmodels.config.run import SAMPLE, at_least
+from hf_genmodels.config.run import SAMPLE, at_least, file_names
 from hf_genmodels.config.videos import VideoDataConfig
 from hf_genmodels.errors import UserError
 
@@ -141,11 +140,11 @@ class ImageDataConfig(VideoDataConfig):
     @property
     def train_names(self) -> str:
         """Where the training images come from, in words."""
-        return self.dataset_name or ", ".join(Path(name).name for name in self.train_file)
+        return self.dataset_name or file_names(self.train_file)
 
     @property
     def validation_names(self) -> str:
         """Where the validation images come from, in words, if they are not of the training images."""
         if self.dataset_name:
             return f"{self.dataset_name} (validation)"
-        return ", ".join(Path(name).name for name in self.validation_file)
+        return file_names(self.validation_file)

@@ -2,10 +2,9 @@
 
 # No postponed annotations: jsonargparse looks names up in the module of a subclass.
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from hf_genmodels.config.run import SAMPLE, at_least
+from hf_genmodels.config.run import SAMPLE, at_least, file_names
 from hf_genmodels.errors import UserError
 
 Overlong = Literal["drop", "truncate"]
@@ -160,7 +159,7 @@ class PairDataConfig:
     @property
     def train_names(self) -> str:
         """Where the training pairs come from, in words."""
-        return self.dataset_name or _names(
+        return self.dataset_name or file_names(
             self.train_file, self.train_source_file, self.train_target_file
         )
 
@@ -169,10 +168,6 @@ class PairDataConfig:
         """Where the validation pairs come from, in words, if they are not of the training pairs."""
         if self.dataset_name:
             return f"{self.dataset_name} (validation)"
-        return _names(
+        return file_names(
             self.validation_file, self.validation_source_file, self.validation_target_file
         )
-
-
-def _names(*files: list[str]) -> str:
-    return ", ".join(Path(name).name for names in files for name in names)

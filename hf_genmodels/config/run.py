@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -283,6 +284,14 @@ def drop_samples(data: TextDataConfig) -> None:
         data.train_file = []
     if not any(name.startswith(SAMPLE) for name in data.train_file):
         data.validation_file = [n for n in data.validation_file if not n.startswith(SAMPLE)]
+
+
+def file_names(*lists: Sequence[str]) -> str:
+    """Return what files are called in words: without this machine's folders, bundled data with theirs."""
+    names = [name for files in lists for name in files]
+    return ", ".join(
+        name.removeprefix(SAMPLE) if name.startswith(SAMPLE) else Path(name).name for name in names
+    )
 
 
 def seconds_of(duration: str) -> float:

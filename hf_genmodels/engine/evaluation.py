@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_genmodels.config.run import SampleConfig
+from hf_genmodels.engine.mean_loss import MeanLoss
 from hf_genmodels.engine.run import Run
 
 IGNORED = -100
@@ -24,7 +24,7 @@ def evaluate_language_model(
     batches: Iterable[dict[str, torch.Tensor]],
     bytes_per_token: float,
 ) -> dict[str, float]:
-    """Return validation loss, perplexity and bits per byte, weighted by tokens over all ranks.
+    """Return validation loss, perplexity and bits per byte with their intervals; see `MeanLoss`.
 
     Args:
         run: The run.
@@ -34,22 +34,14 @@ def evaluate_language_model(
     """
     was_training = model.training
     model.eval()
-    loss_sum, tokens = 0.0, 0
+    losses = MeanLoss()
     for batch in batches:
         batch = {name: tensor.to(run.accelerator.device) for name, tensor in batch.items()}
         counted = int((batch["labels"] != IGNORED).sum())
         output = model(**batch, use_cache=False, return_logits=False, num_items_in_batch=1)
-        loss_sum += output.loss.item()
-        tokens += counted
+        losses.add(output.loss.item(), counted)
     model.train(was_training)
-    loss_sum, total = run.sum_over_ranks(loss_sum, tokens)
-    loss = loss_sum / max(total, 1)
-    return {
-        "eval_loss": loss,
-        "eval_perplexity": math.exp(min(loss, 700.0)),
-        "eval_bits_per_byte": loss / math.log(2) / bytes_per_token,
-        "eval_tokens": int(total),
-    }
+    return losses.over_ranks(run, bytes_per_token)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from hf_genmodels.data.buckets import evaluation_batches, pair_loader
 from hf_genmodels.data.packing import IGNORED
 from hf_genmodels.data.seq2seq import PairData, Tokenizers
 from hf_genmodels.engine.logging import warn_if_failing
+from hf_genmodels.engine.mean_loss import MeanLoss
 from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_translations
 from hf_genmodels.engine.run import Run
@@ -92,7 +92,7 @@ def evaluate_loss(
     tokenizers: Tokenizers,
     data: PairData,
 ) -> dict[str, float]:
-    """Return the validation loss without smoothing and its perplexity, weighted by tokens over ranks."""
+    """Return the validation loss without smoothing and its perplexity with intervals; see `MeanLoss`."""
     pairs = data.validation
     batches = evaluation_batches(
         pairs.source_lengths,
@@ -103,21 +103,15 @@ def evaluate_loss(
     )
     was_training = model.training
     model.eval()
-    loss_sum, tokens = 0.0, 0
+    losses = MeanLoss()
     for batch in pair_loader(pairs, batches, pad_token_id=int(tokenizers.source.pad_token_id)):
-        tokens += int((batch["labels"] != IGNORED).sum())
+        tokens = int((batch["labels"] != IGNORED).sum())
         output = model(
             **run.to_device(batch), return_logits=False, label_smoothing=0.0, num_items_in_batch=1
         )
-        loss_sum += output.loss.item()
+        losses.add(output.loss.item(), tokens)
     model.train(was_training)
-    loss_sum, total = run.sum_over_ranks(loss_sum, tokens)
-    loss = loss_sum / max(total, 1)
-    return {
-        "eval_loss": loss,
-        "eval_perplexity": math.exp(min(loss, 700.0)),
-        "eval_tokens": int(total),
-    }
+    return losses.over_ranks(run)
 
 
 def translate(

@@ -272,7 +272,7 @@ def _metric_row(metric: Metric) -> dict[str, str]:
         "features": text.inline(metric.features) or "not said",
         "name": text.inline(metric_name(metric)),
         "value": f"{metric.value:{form}}",
-        "interval": f"{metric.low:{form}} to {metric.high:{form}}" if has_interval else "",
+        "interval": f"{metric.low:{form}} to {metric.high:{form}}" if has_interval else "not known",
         "data": text.inline(f"{metric.dataset} ({metric.split})"),
         "tokens": tokens,
         "size": size,

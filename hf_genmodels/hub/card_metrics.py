@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_genmodels.hub.card import Metric
+from hf_genmodels.metrics.bootstrap import share_interval
 
 BY_TOKENS = ("loss", "perplexity", "bits_per_byte")
 BY_SENTENCES = ("bleu", "chrf")
 BY_TEXTS = ("ngram_js", "distinct_2", "self_bleu")
 BY_IMAGES = ("fid", "precision", "recall", "coverage", "accuracy")
+SHARES = ("precision", "accuracy")  # of the images that were drawn
+ENDS = {"low": "eval_{}_low", "high": "eval_{}_high"}
 
 
 def metrics_of(results: Mapping[str, Any], dataset: str, split: str = "validation") -> list[Metric]:
@@ -31,11 +34,15 @@ def metrics_of(results: Mapping[str, Any], dataset: str, split: str = "validatio
                 known: dict[str, Any] = {
                     field: value for field, value in given.items() if value is not None
                 }
+                if name in SHARES and "num_images" in known:
+                    known = (
+                        vars(share_interval(results[f"eval_{name}"], known["num_images"])) | known
+                    )
                 found.append(Metric(name, results[f"eval_{name}"], dataset, split, **known))
 
-    add(BY_TOKENS, {"num_tokens": "eval_tokens"})
-    sentences = {"low": "eval_{}_low", "high": "eval_{}_high", "signature": "eval_{}_signature"}
-    add(BY_SENTENCES, {"num_sentences": "eval_num_sentences", **sentences})
+    add(BY_TOKENS, {"num_tokens": "eval_tokens", **ENDS})
+    sentences = {"num_sentences": "eval_num_sentences", "signature": "eval_{}_signature"}
+    add(BY_SENTENCES, {**sentences, **ENDS})
     add(BY_TEXTS, {"num_sentences": "eval_num_texts", "real": "eval_{}_real"})
     images = {"num_images": "eval_num_samples", "features": "features", "real": "eval_{}_real"}
     add(BY_IMAGES, images)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.config.parser import read_yaml
-from hf_genmodels.config.run import SAMPLE
+from hf_genmodels.config.run import file_names
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card import CardData, Sample, Translation
 from hf_genmodels.hub.card_credit import credit_of
@@ -40,8 +40,8 @@ def card_of_folder(folder: Path, model: PreTrainedModel) -> CardData:
         return CardData(name=name, num_parameters=size)
     run, results = read_yaml(folder / RUN_CONFIG), _results(folder)
     files = [str(file) for file in run.get("train_file") or []]
-    trained_on = run.get("dataset_name") or ", ".join(map(_short, files))
-    measured_on = ", ".join(_short(str(file)) for file in run.get("validation_file") or [])
+    trained_on = run.get("dataset_name") or file_names(files)
+    measured_on = file_names([str(file) for file in run.get("validation_file") or []])
     metrics = metrics_of(results, measured_on or trained_on)
     if model.config.model_type == "gen_gan":  # measured against the images it was trained on
         metrics = metrics_of(results, trained_on, "train")
@@ -104,8 +104,3 @@ def _results(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"'{file}' is damaged: {error}.") from error
     return results if isinstance(results, dict) else {}
-
-
-def _short(name: str) -> str:
-    """Return a file's name without the folders of this machine; of a sample, with the sample's."""
-    return name.removeprefix(SAMPLE) if name.startswith(SAMPLE) else Path(name).name

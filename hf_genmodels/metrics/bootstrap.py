@@ -87,6 +87,25 @@ def interval(scores: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     return Interval(float(low), float(high))
 
 
+def share_interval(share: float, count: int) -> Interval:
+    """Return the 95 % interval of a share, such as of an accuracy: the score interval (Wilson 1927).
+
+    Args:
+        share: The share, from 0 to 1.
+        count: How many were counted, independent of each other.
+
+    Raises:
+        ValueError: If there is none, or this is no share.
+    """
+    if count < 1 or not 0 <= share <= 1:
+        raise ValueError(f"{share} of {count} is no share.")
+    z = 1.959963984540054
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    spread = share * (1 - share) / count + z * z / (4 * count * count)
+    reach = z * spread**0.5 / (1 + z * z / count)
+    return Interval(max(middle - reach, 0.0), min(middle + reach, 1.0))
+
+
 def share_of_wins(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     """Return in which share of paired draws the first system scores higher; a tie counts half.
 

@@ -57,4 +57,4 @@ def test_images_of_the_user_replace_bundled_ones():
     config = ImageDataConfig(train_file=["mine"], validation_file=[SAMPLE])
     assert config.validation_file == []
     config = ImageDataConfig(train_file=[SAMPLE], validation_file=[SAMPLE])
-    assert config.validation_names == "train.parquet"
+    assert config.validation_names == "fashion_mnist/train.parquet"

@@ -16,7 +16,7 @@ FULL = CardData(
     training_data={"documents": 1200, "bytes": 4_200_000},
     training={"steps": 300, "optimiser": "muon", "learning rate": None},
     metrics=[
-        Metric("perplexity", 34.5678, "held-out.txt", num_tokens=12_345),
+        Metric("perplexity", 34.5678, "held-out.txt", num_tokens=12_345, low=33.1, high=36.2),
         Metric("bits_per_byte", 1.2345, "held-out.txt", num_tokens=12_345),
     ],
     samples=[Sample("Once", " upon\n\n\n\na time")],
@@ -53,7 +53,8 @@ def test_the_body_says_what_was_given(config):
         'model="user/toy", trust_remote_code=True',
         "| documents | 1,200 |",
         "| optimiser | muon |",
-        "| perplexity | 34.57 | held-out.txt (validation) | 12,345 |",
+        "| perplexity | 34.57 | 33.1 to 36.2 | held-out.txt (validation) | 12,345 |",
+        "| bits per byte | 1.234 | not known | held-out.txt (validation) | 12,345 |",
         "Once upon\n\n\n\na time",
         "`cc-by-4.0`",
         "torch 9.9",

@@ -212,7 +212,7 @@ FULL = CardData(
     health="healthy",
     metrics=[
         Metric("fid", 12.5, "clothes", "test", num_images=5000, features="judge", real=1.25),
-        Metric("recall", 0.5, "clothes", "test", num_images=5000),
+        Metric("precision", 0.5, "clothes", "test", num_images=5000, low=0.486, high=0.514),
     ],
     versions={"torch": "9.9"},
 )
@@ -224,11 +224,12 @@ def test_the_hub_reads_the_metadata_of_a_gan() -> None:
     assert data.library_name == "transformers"
     assert data.pipeline_tag == "unconditional-image-generation"
     assert {"gan", "gen_gan", "custom_code"} <= set(data.tags)
-    fid, recall = data.eval_results
+    fid, precision = data.eval_results
     assert (fid.metric_type, fid.metric_value) == ("fid", 12.5)
     assert fid.metric_name == "FID of 5,000 images"
     assert fid.metric_args == {"num_images": 5000, "features": "judge", "real_images": 1.25}
-    assert recall.metric_args == {"num_images": 5000}
+    ends = {"confidence_interval_95": [0.486, 0.514]}
+    assert precision.metric_args == {"num_images": 5000, **ends}
     text = render_card(FULL, generators.config(conditioning="text"))
     assert ModelCard(text).data.pipeline_tag == "text-to-image"
 
@@ -247,7 +248,7 @@ def test_the_card_of_a_gan_shows_what_there_is(tmp_path: Path) -> None:
         "(report/grid.png)",
         "(report/progress.webp)",
         "(report/curves.png)",
-        "| FID of 5,000 images | 12.5 | 1.25 | clothes (test) | judge |",
+        "| FID of 5,000 images | 12.5 | not known | 1.25 | clothes (test) | judge |",
         "not FIDs of the\nInception network",
         'subfolder="discriminator"',
         "Made by somebody, under the MIT licence.",

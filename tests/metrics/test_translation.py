@@ -7,7 +7,12 @@ import sacrebleu
 from hf_genmodels import metrics
 from hf_genmodels.errors import UserError
 from hf_genmodels.metrics.bleu.corpus_bleu import corpus_bleu
-from hf_genmodels.metrics.bootstrap import bootstrap_scores, interval, share_of_wins
+from hf_genmodels.metrics.bootstrap import (
+    bootstrap_scores,
+    interval,
+    share_interval,
+    share_of_wins,
+)
 from hf_genmodels.metrics.chrf.corpus_chrf import corpus_chrf
 from hf_genmodels.metrics.translation import compare_systems, corpus_scores
 
@@ -166,3 +171,13 @@ def test_a_missing_sacrebleu_names_the_extra(monkeypatch):
     for call in (lambda: metrics.load("bleu"), lambda: corpus_scores(["a"], ["a"])):
         with pytest.raises(UserError, match=r"hf_genmodels\[metrics\]"):
             call()
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    around = share_interval(0.85, 20)  # 17 of 20
+    assert (around.low, around.high) == pytest.approx((0.6396, 0.9476), abs=1e-4)
+    every = share_interval(1.0, 10)
+    assert (every.low, every.high) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    for share, count in ((0.5, 0), (1.2, 5)):
+        with pytest.raises(ValueError, match="no share"):
+            share_interval(share, count)
