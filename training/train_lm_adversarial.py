@@ -83,6 +83,9 @@ def train(run: Run, config: TrainLMAdversarialConfig) -> None:
         plot = plot_adversarial
         publish(run, config, generator, card, tokenizer, companions=beside, plot=plot)
 
+    if state.owes(config.publish):
+        with averaged(ema, generator):
+            publish_now()
     while state.step < config.max_steps and run.stop_reason is None:
         for turn in range(turns):
             written: list[Texts] = []
