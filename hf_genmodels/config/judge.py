@@ -2,6 +2,7 @@
 
 # No postponed annotations: jsonargparse looks names up in the module of a subclass.
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +12,8 @@ from hf_genmodels.config.run import at_least
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_judge import LARGEST_LENET
 
-JudgeTask = Literal["auto", "class", "attributes", "rotation", "matching"]
-JudgeBackbone = Literal["auto", "lenet", "resnet"]
+JudgeTask = Literal["auto", "class", "attributes", "rotation", "matching", "factors"]
+JudgeBackbone = Literal["auto", "lenet", "resnet", "r2plus1d"]
 # What is known about the images -> what a judge learns from it.
 TASK_OF = {"class": "class", "attributes": "attributes", "text": "matching", "none": "rotation"}
 STEPS = 900
@@ -27,11 +28,12 @@ class JudgeOptions:
     """What the judge is and how it is trained."""
 
     task: JudgeTask = "auto"
-    """What it learns: class, attributes, matching (of images and captions), or rotation, which needs no
-    labels. auto: by what is known about the images."""
+    """What it learns: class, attributes, matching (of images and captions), factors (what a sprite is and
+    where it moves), or rotation, which needs no labels. auto: by what is known about the images."""
 
     backbone: JudgeBackbone = "auto"
-    """lenet, for images up to 32 x 32, or resnet. auto: lenet for grey images up to 32 x 32."""
+    """lenet, for images up to 32 x 32, or resnet; r2plus1d for clips. auto: lenet for grey images up to
+    32 x 32."""
 
     width: int = 32
     """Channels of the first convolution."""
@@ -66,16 +68,19 @@ class JudgeOptions:
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate is {self.learning_rate}. It must lie in (0, 1).")
 
-    def task_for(self, kind: str) -> str:
+    def task_for(self, kind: str, factors: Collection[str] = ()) -> str:
         """Return the task for images of which this is known.
 
         Args:
             kind: `class`, `attributes`, `text` or `none`.
+            factors: What else is known about each clip.
 
         Raises:
             UserError: If the task needs something else.
         """
         fitting = TASK_OF[kind]
+        if factors and self.task in ("auto", "factors"):
+            return "factors"
         if self.task in ("auto", "rotation", fitting):
             return fitting if self.task == "auto" else self.task
         known = "nothing but the pixels" if kind == "none" else f"their {_WORDS[kind]}"
@@ -90,10 +95,22 @@ class JudgeOptions:
         wanted = math.ceil(epochs * num_images / self.batch_size)
         return min(self.max_steps, max(LEAST_STEPS, wanted))
 
-    def backbone_for(self, image_size: int, num_channels: int) -> str:
-        """Return the backbone for images of this size."""
+    def backbone_for(self, image_size: int, num_channels: int, num_frames: int = 1) -> str:
+        """Return the backbone for images, or clips, of this size.
+
+        Raises:
+            UserError: If the one that was asked for looks at something else.
+        """
+        if self.backbone != "auto" and (self.backbone == "r2plus1d") != (num_frames > 1):
+            given = f"clips of {num_frames} frames" if num_frames > 1 else "images"
+            raise UserError(
+                f"--backbone {self.backbone} does not look at {given}: r2plus1d is for clips, lenet and "
+                "resnet are for images. Leave it out."
+            )
         if self.backbone != "auto":
             return self.backbone
+        if num_frames > 1:
+            return "r2plus1d"
         return "lenet" if num_channels == 1 and image_size <= LARGEST_LENET else "resnet"
 
 

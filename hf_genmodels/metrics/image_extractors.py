@@ -54,7 +54,8 @@ def _model_type(source: str | Path) -> str | None:
 class JudgeFeatures:
     """What a judge of the real data sees; `genmodels train judge` trains one.
 
-    It has probabilities where it judges classes, or attributes on their own.
+    It has probabilities where it judges classes, attributes on their own, or the classes of factors. A judge
+    of clips sees clips, another one images.
 
     Args:
         judge: The model or its folder.
@@ -81,17 +82,29 @@ class JudgeFeatures:
         self.model = model.to(self.device).eval()
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return features (B, D) and probabilities (B, K), if it has them, of bytes (B, C, H, W)."""
+        """Return features (B, D) and probabilities (B, K), if it has them, of bytes (B, C, H, W).
+
+        Raises:
+            ValueError: If these are clips of another number of frames than the judge's, or images.
+        """
         config = self.model.config
+        if (images.shape[1] if images.ndim == 5 else 1) != config.num_frames:
+            raise ValueError(
+                f"The judge '{self.name}' looks at {config.num_frames} frames, and was given "
+                f"{tuple(images.shape)}."
+            )
         side = (config.image_size, config.image_size)
         pixels = 2 * prepared(images, config.num_channels, side) - 1
-        if config.task not in ("class", "attributes"):
+        if config.task not in ("class", "attributes", "factors"):
             return self.model.features(pixels), None
         output = self.model(pixels)
         logits = output.logits.float()
-        return output.features, (
-            logits.softmax(dim=1) if config.task == "class" else logits.sigmoid()
-        )
+        if config.task == "attributes":
+            return output.features, logits.sigmoid()
+        if config.task == "class":
+            return output.features, logits.softmax(dim=1)
+        shares = [logits[:, own].softmax(dim=1) for own in config.factor_slices.values()]
+        return output.features, torch.cat(shares, dim=1)
 
 
 class VisionModelFeatures:

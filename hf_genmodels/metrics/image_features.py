@@ -1,8 +1,8 @@
-"""Features of images, by which generated ones are compared with real ones.
+"""Features of images or clips, by which generated ones are compared with real ones.
 
 All images are given as bytes, so that generated ones go the same way as real ones, which were stored as
-such. Letters: N images, C channels (1 grey, 3 colours, 4 colours and opacity), H rows, W columns,
-D features, K classes.
+such. Letters: N images, T frames of a clip, C channels (1 grey, 3 colours, 4 colours and opacity), H rows,
+W columns, D features, K classes. Where images are (N, C, H, W), clips are (N, T, C, H, W).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Features:
 
     Attributes:
         features: (N, D), float32.
-        probabilities: Of its classes, or of each attribute on its own, (N, K); `None` if it has none.
+        probabilities: Of its classes, or of each attribute on its own, (N, K), or of the classes of several
+            factors, one after the other; `None` if it has none.
     """
 
     features: npt.NDArray[np.float32]
@@ -103,16 +104,16 @@ def extract(
 
     Args:
         extractor: One of those of `image_extractors.py`.
-        images: Bytes, (N, C, H, W), N at least 1; may be a file that is mapped into memory.
+        images: Bytes, (N, C, H, W) or clips, N at least 1; may be a file that is mapped into memory.
         batch_size: Images at once.
         progress: Is told the number of images of each batch.
 
     Raises:
         ValueError: If the images are no bytes of this shape.
     """
-    if images.ndim != 4 or images.dtype not in (torch.uint8, np.uint8) or not len(images):
+    if images.ndim not in (4, 5) or images.dtype not in (torch.uint8, np.uint8) or not len(images):
         raise ValueError(
-            "Features are taken of bytes (N, C, H, W); as_bytes() turns numbers from -1 to 1 into "
+            "Features are taken of bytes (N, C, H, W) or (N, T, C, H, W); as_bytes() turns numbers from -1 to 1 into "
             f"them. These images are {images.dtype}, {tuple(images.shape)}."
         )
     seen, shares = [], []
@@ -133,7 +134,7 @@ def as_bytes(images: torch.Tensor) -> torch.Tensor:
     """Turn numbers from -1 to 1 into bytes, as they would be stored in a file.
 
     Args:
-        images: (N, C, H, W), float.
+        images: (N, C, H, W), float, or clips.
 
     Returns:
         The same shape, uint8.
@@ -145,13 +146,15 @@ def prepared(images: torch.Tensor, channels: int, size: tuple[int, int]) -> torc
     """Give images the channels and the size that a network reads.
 
     Args:
-        images: Bytes, (B, C, H, W). What is not opaque is laid over white.
+        images: Bytes, (B, C, H, W), or clips. What is not opaque is laid over white.
         channels: 1, 3 or 4.
         size: Rows and columns; other sizes are interpolated linearly, with antialiasing.
 
     Returns:
-        (B, channels, *size) in [0, 1], float32.
+        (B, channels, *size) in [0, 1], float32; clips (B, T, channels, *size).
     """
+    if images.ndim == 5:
+        return prepared(images.flatten(0, 1), channels, size).unflatten(0, images.shape[:2])
     values = with_channels(images.float() / 255, channels)
     if tuple(values.shape[2:]) == tuple(size):
         return values

@@ -1,4 +1,4 @@
-"""Train a judge of images on real ones: a small network by whose features others are measured."""
+"""Train a judge of images or clips on real ones: a small network by whose features others are measured."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train_judge(
     Torch's global random stream is left as it was.
 
     Args:
-        data: Real images and what is known about them.
+        data: Real images or clips, and what is known about them.
         config: Their options, of which `flip` counts.
         options: What the judge is; by default what suits the images.
         seed: Seed of weights, order, shifts and dropout.
@@ -68,8 +68,8 @@ def train_judge(
         UserError: If the task does not suit the images.
     """
     options = options or JudgeOptions()
-    train, held_out = _split(data)
     model_config = _model_config(data, options)
+    train, held_out = (_labelled(part, model_config) for part in _split(data))
     with torch.random.fork_rng():
         torch.manual_seed(mix_seed(seed, _WEIGHT_STREAM))
         model: Any = GenJudgeForImageClassification(model_config)
@@ -87,6 +87,8 @@ def train_judge(
         _train(model, batches, steps, rate, seed=seed, bf16=bf16, show_progress=show_progress)
     model = model.eval()
     model.config.accuracy = judge_accuracy(model, held_out)
+    if model_config.task == "factors":
+        model.config.factor_accuracies = _factor_accuracies(model, held_out)
     model.config.trained_on = _key(data, config, options, seed, bf16)
     return model
 
@@ -142,21 +144,39 @@ def judge_accuracy(model: GenJudgeForImageClassification, images: ImageSet) -> f
         images: Images it was not trained on; at most 5,000 of them are used.
 
     Returns:
-        The share of images, of attributes of images, of turned images, or in matching of images that find
-        their own caption among a hundred (or all, if there are fewer).
+        The share of images, of attributes or factors of images, of turned images, or in matching of
+        images that find their own caption among a hundred (or all, if there are fewer).
     """
-    images = images.part(0, MOST_HELD_OUT)
+    images = _labelled(images.part(0, MOST_HELD_OUT), model.config)
     if model.config.task == "matching":
         return float(_matching_hits(model, images).mean())
-    right = [
-        _is_right(model, scaled(images.images[start : start + EVAL_BATCH]), images, start)
-        for start in range(0, len(images), EVAL_BATCH)
-    ]
-    return float(torch.cat(right).mean())
+    return float(_right(model, images).mean())
+
+
+@torch.inference_mode()
+def _factor_accuracies(model: GenJudgeForImageClassification, images: ImageSet) -> dict[str, float]:
+    """Return how often a judge is right about each factor; see `judge_accuracy`."""
+    shares = _right(model, images.part(0, MOST_HELD_OUT)).mean(dim=0).tolist()
+    return dict(zip(model.config.factors or (), shares, strict=True))
+
+
+def _right(model: GenJudgeForImageClassification, images: ImageSet) -> torch.Tensor:
+    """Return whether the judge is right, 0 or 1: a row for each image."""
+    starts = range(0, len(images), EVAL_BATCH)
+    return torch.cat(
+        [
+            _is_right(model, scaled(images.images[start : start + EVAL_BATCH]), images, start)
+            for start in starts
+        ]
+    )
 
 
 def describe_accuracy(config: GenJudgeConfig) -> str:
     """Return what `config.accuracy` says, in words."""
+    if config.task == "factors":
+        shares = (config.factor_accuracies or {}).items()
+        told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
+        return f"of held-out clips are told rightly: {told}"
     what = {
         "class": "of held-out images are classified rightly",
         "attributes": "of the attributes of held-out images are found",
@@ -214,7 +234,9 @@ def _inputs(
     task: str, batch: dict[str, torch.Tensor], shifts: torch.Generator
 ) -> dict[str, torch.Tensor]:
     """Return what the judge is trained on: shifted images and what it has to find out."""
-    images = _shifted(batch["images"], shifts).contiguous(memory_format=torch.channels_last)
+    images = _shifted(batch["images"], shifts)
+    if images.ndim == 4:  # a backbone for clips lays out its frames itself
+        images = images.contiguous(memory_format=torch.channels_last)
     if task == "rotation":
         views, turns = turned(images)
         return {"pixel_values": views, "labels": turns}
@@ -222,18 +244,20 @@ def _inputs(
         return {"pixel_values": images} | {
             name: batch[name] for name in ("input_ids", "attention_mask")
         }
-    return {"pixel_values": images, "labels": batch["class_labels"]}
+    labels = batch["class_labels"]
+    return {"pixel_values": images, "labels": labels.long() if task == "factors" else labels}
 
 
 def _shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Move all images (B, C, S, S) by the same few pixels; the edge is repeated."""
+    """Move all images (..., C, S, S) by the same few pixels; the edge is repeated."""
     most = images.shape[-1] // LARGEST_SHIFT
     if not most:
         return images
     side = images.shape[-1]
     top, left = torch.randint(2 * most + 1, (2,), generator=generator).tolist()
-    padded = torch.nn.functional.pad(images, (most,) * 4, mode="replicate")
-    return padded[..., top : top + side, left : left + side]
+    frames = images.flatten(0, -4)
+    padded = torch.nn.functional.pad(frames, (most,) * 4, mode="replicate")
+    return padded[..., top : top + side, left : left + side].reshape(images.shape)
 
 
 def _is_right(
@@ -249,6 +273,10 @@ def _is_right(
     labels = labels.to(logits.device)
     if model.config.task == "attributes":
         return ((logits > 0) == labels.bool()).float()
+    if model.config.task == "factors":
+        slices = model.config.factor_slices.values()
+        said = torch.stack([logits[:, own].argmax(dim=-1) for own in slices], dim=1)
+        return (said == labels).float()
     return (logits.argmax(dim=-1) == labels).float()
 
 
@@ -282,16 +310,28 @@ def _split(data: ImageData) -> tuple[ImageSet, ImageSet]:
     return data.train.part(0, max(1, start)), data.train.part(min(start, size - 1), size)
 
 
+def _labelled(images: ImageSet, config: GenJudgeConfig) -> ImageSet:
+    """Return images whose labels are their factors, (N, factors), if that is what is judged."""
+    if config.task != "factors" or images.factors is None:
+        return images
+    ids = np.stack([images.factors[name] for name in config.factors or ()], axis=1)
+    return dataclasses.replace(images, labels=ids)
+
+
 def _model_config(data: ImageData, options: JudgeOptions) -> GenJudgeConfig:
-    side = data.train.images.shape[-1]
-    task = options.task_for(data.kind)
+    shape = data.train.images.shape
+    side, num_frames = shape[-1], shape[1] if len(shape) == 5 else 1
+    task = options.task_for(data.kind, data.factor_names)
     names: dict[str, Any] = {}
     if task in ("class", "attributes"):
         names["id2label"] = dict(enumerate(data.label_names))
         names["label2id"] = {name: number for number, name in enumerate(data.label_names)}
+    if task == "factors":
+        names["factors"] = data.factor_names
     return GenJudgeConfig(
         task=task,
-        backbone=options.backbone_for(side, data.num_channels),
+        backbone=options.backbone_for(side, data.num_channels, num_frames),
+        num_frames=num_frames,
         image_size=side,
         num_channels=data.num_channels,
         width=options.width,

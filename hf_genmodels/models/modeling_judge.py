@@ -1,10 +1,10 @@
-"""The judge: a small classifier of real images, by whose features generated ones are measured.
+"""The judge: a small classifier of real images or clips, by whose features generated ones are measured.
 
 A generator of grey or small images is judged badly by a network that was trained on photographs; the
 advice of the authors of FID (Heusel et al. 2017, arXiv:1706.08500) is a classifier of one's own data.
 
-Shapes are written with these letters: B batch, C channels, S side of an image in pixels, D features,
-L labels.
+Shapes are written with these letters: B batch, T frames, C channels, S side of an image in pixels,
+D features, L labels. A judge of clips is given (B, T, C, S, S) wherever images are (B, C, S, S).
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,9 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_judge import ROTATIONS, GenJudgeConfig
+from .judge_backbones import build_lenet, build_r2plus1d, build_resnet
 from .judge_text import TextTower, encode_texts
 
-LENET_GRID = 4
-RESNET_GRID = 4
 LARGEST_SCALE = 4.6052  # logarithm of 100, as in the paper on matching
 
 
@@ -33,101 +32,14 @@ class JudgeOutput(ModelOutput):
 
     Attributes:
         loss: Loss of its task, a scalar, if there was something to compare with.
-        logits: (B, L); in matching the similarity of every image to every text, (B, texts).
+        logits: (B, L); in matching the similarity of every image to every text, (B, texts). Those of
+            factors stand one after the other, see `GenJudgeConfig.factor_slices`.
         features: (B, D).
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     features: torch.Tensor | None = None
-
-
-class ConvNormAct(nn.Sequential):
-    """Convolution, batch normalisation and ReLU.
-
-    Args:
-        inputs: Channels of the input.
-        outputs: Channels of the output.
-        kernel_size: Side of the kernel; the image keeps its size where `stride` is 1.
-        stride: Step of the convolution.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel_size: int = 3, stride: int = 1):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        )
-
-
-class LinearNormAct(nn.Sequential):
-    """Linear layer, batch normalisation and ReLU.
-
-    Args:
-        inputs: Width of the input.
-        outputs: Width of the output.
-    """
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions beside a way around them (He et al. 2016, section 3).
-
-    Args:
-        inputs: Channels of the input.
-        outputs: Channels of the output.
-        stride: 2 halves the image.
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1):
-        super().__init__()
-        self.first = ConvNormAct(inputs, outputs, stride=stride)
-        self.second = nn.Sequential(
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False)
-            )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Transform (B, inputs, S, S) into (B, outputs, S / stride, S / stride)."""
-        return F.relu(self.second(self.first(images)) + self.shortcut(images))
-
-
-def build_lenet(config: GenJudgeConfig) -> nn.Sequential:
-    """Return LeNet-5's layers, wider, with batch normalisation: from (B, C, S, S) to (B, D).
-
-    The names C1 to F6 are the paper's.
-    """
-    width = config.width
-    return nn.Sequential(
-        ConvNormAct(config.num_channels, width, 5),  # C1
-        nn.MaxPool2d(2),  # S2
-        ConvNormAct(width, 2 * width, 5),  # C3
-        nn.AdaptiveMaxPool2d(LENET_GRID),  # S4
-        nn.Flatten(),
-        LinearNormAct(2 * width * LENET_GRID**2, 4 * width),  # C5
-        LinearNormAct(4 * width, config.feature_dim),  # F6
-    )
-
-
-def build_resnet(config: GenJudgeConfig) -> nn.Sequential:
-    """Return a residual network that halves images until 4 x 4 are left: (B, C, S, S) to (B, D)."""
-    layers: list[nn.Module] = []
-    size, channels, outputs = config.image_size, config.num_channels, config.width
-    stride = 2 if size > 32 else 1
-    layers.append(ConvNormAct(channels, outputs, stride=stride))
-    size, channels = size // stride, outputs
-    while size > RESNET_GRID:
-        outputs = min(2 * channels, 4 * config.width)
-        layers.append(ResidualBlock(channels, outputs, stride=2))
-        size, channels = -(-size // 2), outputs
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), LinearNormAct(channels, config.feature_dim)]
-    return nn.Sequential(*layers)
 
 
 class GenJudgePreTrainedModel(PreTrainedModel):
@@ -156,8 +68,8 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
 
     def __init__(self, config: GenJudgeConfig):
         super().__init__(config)
-        build = {"lenet": build_lenet, "resnet": build_resnet}[config.backbone]
-        self.backbone = build(config)
+        backbones = {"lenet": build_lenet, "resnet": build_resnet, "r2plus1d": build_r2plus1d}
+        self.backbone = backbones[config.backbone](config)
         self.scale: nn.Parameter | None = None
         if config.task == "matching":
             self.image_head = nn.Linear(config.feature_dim, config.feature_dim)
@@ -168,7 +80,7 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
         self.post_init()
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the features (B, D) of images (B, C, S, S) in [-1, 1]."""
+        """Return the features (B, D) of images (B, C, S, S) in [-1, 1], or of clips."""
         return self.backbone(pixel_values)
 
     @can_return_tuple
@@ -184,8 +96,8 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
 
         Args:
             pixel_values: (B, C, S, S) in [-1, 1].
-            labels: Class of each image, or by how many quarters it was turned, int64 (B,); or the
-                attributes it has, 0 or 1, (B, L).
+            labels: Class of each image, or by how many quarters it was turned, int64 (B,); the class in
+                each factor, int64 (B, factors); or the attributes it has, 0 or 1, (B, L).
             input_ids: Matching: pieces of the texts, int64 (texts, pieces), as `encode_texts` of
                 the model makes them. Where there are as many as images, row i belongs to image i.
             attention_mask: Matching: 1 for pieces and 0 for padding.
@@ -225,11 +137,18 @@ class GenJudgeForImageClassification(GenJudgePreTrainedModel):
         return ids.to(self.device), mask.to(self.device)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-        """Return the mean cross-entropy, over classes or for each attribute."""
+        """Return the mean cross-entropy, over classes, for each factor or for each attribute."""
         if labels is None:
             return None
         if self.config.task == "attributes":
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        if self.config.task == "factors":
+            slices = self.config.factor_slices.values()
+            losses = [
+                F.cross_entropy(logits[:, own], ids)
+                for own, ids in zip(slices, labels.T, strict=True)
+            ]
+            return torch.stack(losses).mean()
         return F.cross_entropy(logits, labels)
 
 
@@ -253,7 +172,7 @@ def matching_loss(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor
 
 
 def turned(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return every image in all four orientations, (4 B, C, S, S), and by how many quarters, (4 B,)."""
+    """Return every image, or clip, in all four orientations, (4 B, ...), and by how many quarters, (4 B,)."""
     quarters = range(len(ROTATIONS))
     views = torch.cat([torch.rot90(images, turns, (-2, -1)) for turns in quarters])
     return views, torch.arange(len(ROTATIONS), device=images.device).repeat_interleave(len(images))

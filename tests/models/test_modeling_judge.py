@@ -12,20 +12,30 @@ from hf_genmodels.models.modeling_judge import (
     turned,
 )
 
+FACTORS = {"class": ["bag", "coat", "shirt"], "direction": ["left", "right"]}
+
 
 def judge(seed=0, **options):
     torch.manual_seed(seed)
-    labels = {} if options.get("task") == "rotation" else {"num_labels": 5}
+    labels = {"rotation": {}, "factors": {"factors": FACTORS}}.get(
+        options.get("task"), {"num_labels": 5}
+    )
     return GenJudgeForImageClassification(
         GenJudgeConfig(**{"width": 4, "feature_dim": 8, **labels, **options})
     ).eval()
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(("backbone", "size", "channels"), [("lenet", 28, 1), ("resnet", 50, 4)])
-def test_a_saved_judge_says_the_same_to_the_bit(task, backbone, size, channels, tmp_path):
-    model = judge(task=task, backbone=backbone, image_size=size, num_channels=channels)
-    images = torch.rand(3, channels, size, size) * 2 - 1
+@pytest.mark.parametrize(
+    ("backbone", "size", "channels", "frames"),
+    [("lenet", 28, 1, 1), ("resnet", 50, 4, 1), ("r2plus1d", 20, 3, 10)],
+)
+def test_a_saved_judge_says_the_same_to_the_bit(task, backbone, size, channels, frames, tmp_path):
+    model = judge(
+        task=task, backbone=backbone, image_size=size, num_channels=channels, num_frames=frames
+    )
+    shape = (3, frames, channels, size, size) if frames > 1 else (3, channels, size, size)
+    images = torch.rand(shape) * 2 - 1
     texts = {}
     if task == "matching":
         ids, mask = model.encode_texts(["a red heart", "Sun", ""])
@@ -56,6 +66,9 @@ def test_the_default_configuration_works_and_names_the_turns_of_rotation():
         ({"backbone": "lenet", "image_size": 64}, "Choose the backbone resnet"),
         ({"backbone": "vgg"}, "lenet, resnet"),
         ({"task": "captions"}, "class, attributes, rotation, matching"),
+        ({"task": "factors"}, "give the classes of each factor"),
+        ({"num_frames": 16}, "r2plus1d is for clips"),
+        ({"backbone": "r2plus1d"}, "r2plus1d is for clips"),
         ({"num_channels": 2}, "1, 3 or 4"),
         ({"image_size": 4}, "at least 8"),
     ],
@@ -78,6 +91,35 @@ def test_losses_are_the_cross_entropies_of_the_tasks():
     output = attributes(images, labels=known)
     expected = F.binary_cross_entropy(output.logits.sigmoid(), known.float())
     torch.testing.assert_close(output.loss, expected)
+
+
+def test_the_loss_of_factors_is_the_mean_of_their_cross_entropies():
+    model = judge(task="factors")
+    known = torch.tensor([[0, 1], [2, 0], [1, 1], [2, 1]])
+
+    output = model(torch.randn(4, 1, 32, 32), labels=known)
+
+    assert model.config.factor_slices == {"class": slice(0, 3), "direction": slice(3, 5)}
+    assert model.config.id2label[3] == "direction: left"
+    by_hand = [
+        F.cross_entropy(output.logits[:, :3], known[:, 0]),
+        F.cross_entropy(output.logits[:, 3:], known[:, 1]),
+    ]
+    torch.testing.assert_close(output.loss, sum(by_hand) / 2)
+
+
+def test_a_judge_of_clips_sees_every_frame_and_their_order():
+    model = judge(
+        task="factors", backbone="r2plus1d", num_frames=16, image_size=16, width=16, feature_dim=32
+    )
+    clip = torch.randn(1, 16, 1, 16, 16)
+    with torch.no_grad():
+        seen = model.features(clip)
+        for number in range(16):
+            other = clip.clone()
+            other[:, number] = 0
+            assert not torch.equal(model.features(other), seen), number
+        assert not torch.allclose(model.features(clip.flip(1)), seen)
 
 
 def test_equal_texts_are_right_for_each_others_images():
@@ -146,6 +188,8 @@ def test_training_learns_in_all_tasks():
         elif task == "matching":
             ids, mask = model.encode_texts([f"number {i}" for i in range(16)])
             inputs |= {"input_ids": ids, "attention_mask": mask}
+        elif task == "factors":
+            inputs["labels"] = torch.stack([torch.arange(16) % 3, torch.arange(16) % 2], dim=1)
         else:
             labels = torch.arange(16) % 5
             inputs["labels"] = labels if task == "class" else F.one_hot(labels, 5)
