@@ -20,8 +20,18 @@ def run(command: list[str], log: Path, size: int) -> None:
         outcome.succeeded()
 
 
+TEXTS = {
+    "text_column": "caption", "tokenizer_vocab_size": 290, "model__hidden_size": 8,
+    "model__num_hidden_layers": 1, "model__num_attention_heads": 2,
+    "model__text_dropout": 0.0, "ema_decay": 0.9,
+}  # fmt: skip
+
+
 @pytest.mark.invariants
-def test_processes_times_micro_batches_have_the_same_losses(image_table: Path, tmp_path: Path):
+@pytest.mark.parametrize("conditions", [COMMON, TEXTS], ids=["classes", "texts of unequal lengths"])
+def test_processes_times_micro_batches_have_the_same_losses(
+    conditions: dict[str, Any], image_table: Path, tmp_path: Path
+):
     """1 x 4, 2 x 2 and 4 x 1, two discriminator steps, penalties, augmentation; no BatchNorm.
 
     Not with the relativistic loss, in which rounding alone moves the bias of all verdicts.
@@ -32,8 +42,9 @@ def test_processes_times_micro_batches_have_the_same_losses(image_table: Path, t
         command = runs.tiny_gan(
             image_table, output_dir=folder, gradient_accumulation_steps=4 // size, max_steps=4,
             per_device_train_batch_size=2, optim__discriminator_steps=2, optim__max_grad_norm=1.0,
-            optim__lr=1e-3, loss__adversarial="non_saturating", loss__r1=0.5, loss__augment=["color", "translation"], flip="true", balanced="true",
-            loss__penalty_every=2, **COMMON,
+            optim__lr=1e-3, loss__adversarial="non_saturating", loss__r1=0.5, loss__augment=["color", "translation"], flip="true",
+            balanced=str("label_column" in conditions).lower(),
+            loss__penalty_every=2, **conditions,
         )  # fmt: skip
         run(command, tmp_path / "log", size)
         found.append([dict(line) for line in runs.losses(folder)])

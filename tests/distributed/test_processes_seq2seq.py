@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,34 +15,54 @@ NO_DROPOUT = {f"model__{part}_dropout": 0.0 for part in ("attention", "residual"
 pytestmark = pytest.mark.distributed
 
 
+@pytest.fixture(scope="module")
+def unequal_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of 1 to 12 words, whose targets are short where their sources are long."""
+    words = runs.text(60).split()
+    rows = []
+    for number in range(80):
+        source = [words[(number * 7 + place) % len(words)] for place in range(1 + number * 5 % 12)]
+        target = source[: 13 - len(source)]
+        rows.append(json.dumps({"source": " ".join(source), "target": " ".join(target)}) + "\n")
+    path = tmp_path_factory.mktemp("unequal") / "pairs.jsonl"
+    path.write_text("".join(rows), encoding="utf-8")
+    return path
+
+
 @pytest.mark.invariants
-def test_one_and_two_processes_have_the_same_losses_and_translations(
-    pair_file: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"translate__num_pairs": 3},
+        {"architecture": "rnn", "rnn__hidden_size": 16, "rnn__dropout": 0.0},
+    ],
+    ids=["transformer", "rnn"],
+)
+def test_processes_times_accumulation_have_the_same_losses_and_translations(
+    options: dict[str, Any], unequal_pairs: Path, tmp_path: Path
 ):
-    """1 x 2 and 2 x 1 processes x accumulation cut the same batches of unequal numbers of tokens."""
+    """1 x 4, 2 x 2 and 4 x 1 cut the same batches, of unequal lengths and numbers of tokens."""
     found = []
-    for size in (1, 2):
+    for size in (1, 2, 4):
         folder, log = tmp_path / str(size), tmp_path / "log"
         command = runs.tiny_translation(
-            pair_file,
-            output_dir=folder,
-            gradient_accumulation_steps=2 // size,
-            eval_every=3,
-            max_steps=6,
-            translate__num_pairs=3,
-            **NO_DROPOUT,
-        )
-        for outcome in runs.run_group(command, log, size) if size > 1 else [runs.run(command, log)]:
+            unequal_pairs, output_dir=folder, gradient_accumulation_steps=4 // size, eval_every=3,
+            max_steps=6, max_source_length=80, max_target_length=80, **(NO_DROPOUT | options),
+        )  # fmt: skip
+        for outcome in runs.run_group(command, log, size):
             outcome.succeeded()
         found.append([dict(line) for line in runs.losses(folder)])
-        translations = (folder / "report" / "translations.md").read_text(encoding="utf-8")
-        found[-1].append({"translations": translations})
-    for ours, theirs in zip(*found, strict=True):
-        assert ours.keys() == theirs.keys()
-        for name in ("step", "tokens", "eval_tokens", "translations", "eval_chrf"):
-            assert ours.get(name) == theirs.get(name)
-        for name in ("loss", "eval_loss"):
-            assert ours.get(name, 0) == pytest.approx(theirs.get(name, 0), abs=1e-5)
+        if "translate__num_pairs" in options:
+            translations = (folder / "report" / "translations.md").read_text(encoding="utf-8")
+            found[-1].append({"translations": translations})
+    one, *others = found
+    for several in others:
+        assert [line.keys() for line in several] == [line.keys() for line in one]
+        for ours, theirs in zip(one, several, strict=True):
+            for name in ("step", "tokens", "padding", "eval_tokens", "translations", "eval_chrf"):
+                assert ours.get(name) == theirs.get(name)
+            for name in ("loss", "eval_loss"):
+                assert theirs.get(name, 0) == pytest.approx(ours.get(name, 0), abs=1e-6)
 
 
 def test_two_processes_go_on_exactly_and_one_goes_on_for_them(pair_file: Path, tmp_path: Path):
