@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import Pipeline
 
-OPTIONS = ("num_images", "seed", "truncation", "batch_size")
+OPTIONS = ("seed", "batch_size")
 LARGEST_BATCH = 64
 PIXELS_IN_A_BATCH = LARGEST_BATCH * 64 * 64  # of the default batch, whatever the image size
 LARGEST_SEED = 2**63 - 1
@@ -25,18 +25,26 @@ class ConditionalImagePipeline(Pipeline):
         *args: Those of `Pipeline`.
         **kwargs: Those of `Pipeline`, and defaults of the options of a call.
 
+    Attributes:
+        count: Option that says how many are drawn for each input.
+        default_count: How many these are by default.
+        drawing: How images are drawn by default: options of the model's own.
+
     Raises:
         ValueError: If the model draws from something else, or an option is unknown.
     """
 
     _load_tokenizer: bool | None = False
     _load_processor = False
-    _load_image_processor = False
+    _load_image_processor: bool | None = False
     _load_feature_extractor = False
+    count = "num_images"
+    default_count: int | None = 1
+    drawing: Mapping[str, Any] = {"truncation": 1.0}
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._check_model(self.model.config.conditioning)
+        self._check_model()
 
     def __call__(self, inputs: Any = None, **options: Any) -> Any:
         """Draw images.
@@ -46,10 +54,9 @@ class ConditionalImagePipeline(Pipeline):
             **options: `num_images` for each input (1). `seed`: a whole number, image i of an input
                 being drawn with `seed + i`, or a list of one for each image; equal seeds give equal
                 images, whatever else is drawn beside them (where batches differ in size, up to the
-                rounding of sums, which may move a pixel by one of 255 steps). `truncation` in (0, 1]
-                shrinks the noise: images are more typical and less varied (Brock et al. 2019,
-                arXiv:1809.11096).
-                `batch_size`: images in one forward pass.
+                rounding of sums, which may move a pixel by one of 255 steps). `batch_size`: images in
+                one forward pass. Of a GAN `truncation` in (0, 1] shrinks the noise: images are more
+                typical and less varied (Brock et al. 2019, arXiv:1809.11096).
 
         Returns:
             For each input a list of `num_images` images of PIL. One input gives its list, a list of
@@ -59,9 +66,12 @@ class ConditionalImagePipeline(Pipeline):
             ValueError: If an input or an option cannot work.
         """
         self._sanitize_parameters(**options)
-        settings = {"num_images": 1, "seed": None, "truncation": 1.0}
-        settings |= {"batch_size": self._batch_size} | self._forward_params | options
-        _check_settings(settings)
+        settings = {self.count: self.default_count, "seed": None, "batch_size": self._batch_size}
+        settings |= {**self.drawing, **self._forward_params, **options}
+        for name, default in ((self.count, self.default_count), ("batch_size", None)):
+            _check_count(name, settings[name], default)
+        settings["number"] = settings.pop(self.count)
+        self._check_drawing({name: settings[name] for name in self.drawing})
         if self._is_one(inputs):
             return self._draw([inputs], **settings)[0]
         if isinstance(inputs, list | tuple):
@@ -74,7 +84,7 @@ class ConditionalImagePipeline(Pipeline):
 
     def _stream(self, waiting: Iterator[Any], settings: dict[str, Any]) -> Iterator[Any]:
         """Draw inputs as they come, about a batch of images at a time."""
-        size = max(1, self._images_at_once(settings["batch_size"]) // settings["num_images"])
+        size = max(1, self._images_at_once(settings["batch_size"]) // (settings["number"] or 1))
         while chunk := list(islice(waiting, size)):
             yield from self._draw(chunk, **settings)
 
@@ -82,15 +92,15 @@ class ConditionalImagePipeline(Pipeline):
         self,
         inputs: Sequence[Any],
         *,
-        num_images: int,
+        number: int,
         seed: int | Sequence[int] | None,
-        truncation: float,
         batch_size: int | None,
+        **drawing: Any,
     ) -> list[list[Any]]:
-        """Return the images of each input."""
+        """Return the images of each input, so many of each."""
         conditions = self.preprocess(inputs)
-        seeds = _seeds(seed, len(inputs), num_images)
-        total = len(inputs) * num_images
+        seeds = _seeds(seed, len(inputs), number)
+        total = len(inputs) * number
         size = self._images_at_once(batch_size)
         images: list[Any] = []
         for start in range(0, total, size):
@@ -98,16 +108,16 @@ class ConditionalImagePipeline(Pipeline):
             generators = None
             if seeds is not None:
                 generators = [torch.Generator().manual_seed(seeds[i]) for i in numbers.tolist()]
-            of_each = {name: rows[numbers // num_images] for name, rows in conditions.items()}
+            of_each = {name: rows[numbers // number] for name, rows in conditions.items()}
             images += self.postprocess(
                 self._forward(
                     of_each,
                     num_images=len(numbers),
                     generator=generators,
-                    truncation=truncation,
+                    **drawing,
                 )
             )
-        return [images[i : i + num_images] for i in range(0, total, num_images)]
+        return [images[i : i + number] for i in range(0, total, number)]
 
     def _images_at_once(self, batch_size: int | None) -> int:
         """Return how many images one forward pass draws."""
@@ -116,11 +126,12 @@ class ConditionalImagePipeline(Pipeline):
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], ...]:
         """Return the options of reading, of drawing and of writing: all are of drawing."""
+        known = (self.count, *OPTIONS, *self.drawing)
         for name in options:
-            if name not in OPTIONS:
+            if name not in known:
                 raise ValueError(
-                    f"There is no option {name!r}. {_meant(name, OPTIONS)}Choose from: "
-                    f"{', '.join(OPTIONS)}."
+                    f"There is no option {name!r}. {_meant(name, known)}Choose from: "
+                    f"{', '.join(known)}."
                 )
         return {}, options, {}
 
@@ -135,6 +146,20 @@ class ConditionalImagePipeline(Pipeline):
         pictures: list[Any] = self.model.to_pil(images)
         return pictures
 
+    def _check_drawing(self, drawing: Mapping[str, Any]) -> None:
+        """Check the options of the model's own.
+
+        Raises:
+            ValueError: With the option, its value and what is allowed.
+        """
+        truncation = drawing["truncation"]
+        is_number = isinstance(truncation, int | float) and not isinstance(truncation, bool)
+        if not is_number or not 0 < truncation <= 1:
+            raise ValueError(
+                f"truncation is {truncation!r}. It must be a number above 0, at most 1, which means "
+                "no truncation."
+            )
+
     @abstractmethod
     def preprocess(self, inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Return what the model is given for some inputs, a row for each.
@@ -144,7 +169,7 @@ class ConditionalImagePipeline(Pipeline):
         """
 
     @abstractmethod
-    def _check_model(self, conditioning: str) -> None:
+    def _check_model(self) -> None:
         """Refuse a model that draws from something else."""
 
     @abstractmethod
@@ -163,8 +188,8 @@ class ClassToImagePipeline(ConditionalImagePipeline):
     or as a dictionary {name: whether, or how much}. A model without labels takes nothing at all.
     """
 
-    def _check_model(self, conditioning: str) -> None:
-        if conditioning == "text":
+    def _check_model(self) -> None:
+        if self.model.config.conditioning == "text":
             raise ValueError(
                 'This model draws from texts. Use it with pipeline("text-to-image", ...).'
             )
@@ -264,8 +289,8 @@ class TextToImagePipeline(ConditionalImagePipeline):
 
     _load_tokenizer = True
 
-    def _check_model(self, conditioning: str) -> None:
-        if conditioning != "text":
+    def _check_model(self) -> None:
+        if self.model.config.conditioning != "text":
             raise ValueError(
                 'This model does not read texts. Use it with pipeline("class-to-image", ...).'
             )
@@ -315,25 +340,14 @@ class TextToImagePipeline(ConditionalImagePipeline):
             )
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Check the options of a call.
+def _check_count(name: str, value: Any, default: int | None) -> None:
+    """Check an option that counts something.
 
     Raises:
         ValueError: With the option, its value and what is allowed.
     """
-    for name in ("num_images", "batch_size"):
-        value = settings[name]
-        if name == "batch_size" and value is None:
-            continue
-        if not _is_number(value) or value < 1:
-            raise ValueError(f"{name} is {value!r}. It must be a whole number, at least 1.")
-    truncation = settings["truncation"]
-    is_number = isinstance(truncation, int | float) and not isinstance(truncation, bool)
-    if not is_number or not 0 < truncation <= 1:
-        raise ValueError(
-            f"truncation is {truncation!r}. It must be a number above 0, at most 1, which means no "
-            "truncation."
-        )
+    if (value is not None or default is not None) and (not _is_number(value) or value < 1):
+        raise ValueError(f"{name} is {value!r}. It must be a whole number, at least 1.")
 
 
 def _seeds(seed: int | Sequence[int] | None, num_inputs: int, num_images: int) -> list[int] | None:
