@@ -118,8 +118,10 @@ def picture_fields(
     if tokenizer is None:
         fields = {"image_token_ids": list(range(len(sizes))), "palette_token_id": len(sizes)}
         return {"image_sizes": sizes, **fields, "palette_size": options.palette_size}
-    vocabulary = PixelVocabulary.of(tokenizer, len(sizes))
-    return {"image_sizes": sizes, **vocabulary.config_fields}
+    fields = PixelVocabulary.of(tokenizer, len(sizes)).config_fields
+    if not options.caption:
+        fields["caption_token_id"] = None  # nothing is learned of it
+    return {"image_sizes": sizes, **fields}
 
 
 def _processor_of(config: TrainLMConfig) -> GenPixelsImageProcessor:
@@ -157,18 +159,22 @@ def measure_pixels(
         )
         found = evaluate_language_model(run, model, loader, 1.0)
         name = "" if not measured else f"{task}_"
-        measured[f"eval_{name}loss"] = found["eval_loss"]
         measured[f"eval_{name}tokens"] = found["eval_tokens"]
-        if task != "caption":
-            bits = found["eval_loss"] / math.log(2) / data.processor.num_channels
-            measured[f"eval_{name}bits_per_dimension"] = bits
+        for end in ("", "_low", "_high"):
+            if f"eval_loss{end}" not in found:  # of too few batches to say
+                continue
+            measured[f"eval_{name}loss{end}"] = found[f"eval_loss{end}"]
+            if task != "caption":
+                bits = found[f"eval_loss{end}"] / math.log(2) / data.processor.num_channels
+                measured[f"eval_{name}bits_per_dimension{end}"] = bits
     return measured
 
 
 def in_words(measured: dict[str, float]) -> str:
     """Return what was measured, for the log."""
     names = {name.removeprefix("eval_"): value for name, value in measured.items()}
-    shown = {name: value for name, value in names.items() if not name.endswith("tokens")}
+    hidden = ("tokens", "_low", "_high")
+    shown = {name: value for name, value in names.items() if not name.endswith(hidden)}
     return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items())
 
 

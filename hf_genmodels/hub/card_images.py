@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, task_of
+from hf_genmodels.auto import FAMILIES, image_processor_for, task_of
 from hf_genmodels.hub import card_text as text
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ PICTURES = {
     "interpolation": "report/interpolation.png",
     "truncation": "report/truncation.png",
     "neighbours": "report/neighbours.png",
+    "enlarged": "report/super_resolution.png",
 }
 LISTED_LABELS = 60
 
@@ -41,6 +42,8 @@ def image_values(
         folder: Where the card will stand.
     """
     family = FAMILIES.get(config.model_type)
+    if family is not None and image_processor_for(config):
+        return _values_of_pixels(config, folder)
     if family is None or family.kind != "gan":
         return {}
     conditioning = config.to_dict()["conditioning"]
@@ -55,6 +58,16 @@ def image_values(
         "drawn": _drawn(conditioning, prompt if prompt and not labels else "", labels, card.prompt),
         "labels": _listed(labels),
         "is_attributes": conditioning == "attributes",
+    }
+
+
+def _values_of_pixels(config: PreTrainedConfig, folder: str | Path | None) -> dict[str, Any]:
+    """Return the values of the template of a language model that draws."""
+    values = config.to_dict()
+    return {
+        "pictures": {name: picture(folder, place) for name, place in PICTURES.items()},
+        "enlarges": len(values["image_sizes"]) > 1,
+        "describes": values["caption_token_id"] is not None,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, task_of
+from hf_genmodels.auto import FAMILIES, image_processor_for, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -29,6 +29,13 @@ _GAN_LIMITS = (
     "distorted, and rare or unusual things are drawn badly or not at all. It repeats what the data show, "
     "one-sidedness included, and an image may come close to a training image. Do not pass its images off as "
     "photographs or as the work of a person, and do not use them as evidence of anything."
+)
+_PIXELS_LIMITS = (
+    "A small language model of pixels draws what its training pictures show and nothing else, at their size and "
+    "in its palette. A prompt that it has not learned is drawn as something that it has. It repeats what the data "
+    "show, one-sidedness included, and a picture may come close to a training picture. What it adds to a half-given "
+    "or a small picture is invented, and what it writes about a picture may be wrong. Do not use either as evidence "
+    "of anything, and do not pass its pictures off as photographs or as the work of a person."
 )
 # What a model does, by the Hub's name of the task; the Hub files all other text-to-text models under
 # text-generation.
@@ -83,6 +90,8 @@ def kind_of(config: PreTrainedConfig) -> CardKind:
     family = FAMILIES.get(config.model_type)
     if family is not None and family.kind == "gan":
         return GAN_OF_TEXTS if task_of(config).reads_texts else GAN
+    if family is not None and image_processor_for(config):
+        return PIXELS
     return SEQ2SEQ if config.is_encoder_decoder else LANGUAGE_MODEL
 
 
@@ -101,6 +110,12 @@ def _language_model_facts(config: PreTrainedConfig) -> dict[str, Any]:
         "context": f"{config.max_position_embeddings:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
     }
+
+
+def _pixel_facts(config: Any) -> dict[str, Any]:
+    sizes = " and ".join(f"{size} x {size}" for size in config.image_sizes)
+    facts = {"pictures": sizes, "palette": f"{config.palette_size} colours"}
+    return _language_model_facts(config) | facts
 
 
 def _seq2seq_facts(config: PreTrainedConfig) -> dict[str, Any]:
@@ -131,6 +146,16 @@ LANGUAGE_MODEL = CardKind(
     prompt="Once upon a time",
     describe=lambda *_: "A compact language model that continues a given text",
     facts=_language_model_facts,
+)
+PIXELS = CardKind(
+    template="pixels.md.j2",
+    task="text-to-image",
+    tags=("image-generation",),
+    limits=_PIXELS_LIMITS,
+    prompt="a red heart",
+    describe=lambda *_: "A compact language model of pixels that draws pictures of texts",
+    facts=_pixel_facts,
+    verb="draws",
 )
 SEQ2SEQ = CardKind(
     template="seq2seq.md.j2",

@@ -9,6 +9,7 @@ from hf_genmodels.hub.card import Metric
 from hf_genmodels.metrics.bootstrap import share_interval
 
 BY_TOKENS = ("loss", "perplexity", "bits_per_byte")
+BY_TASK = {"caption": ("loss",), "super_resolution": ("bits_per_dimension",)}  # of pictures
 BY_SENTENCES = ("bleu", "chrf")
 BY_TEXTS = ("ngram_js", "distinct_2", "self_bleu")
 BY_IMAGES = ("fid", "precision", "recall", "coverage", "accuracy")
@@ -41,6 +42,10 @@ def metrics_of(results: Mapping[str, Any], dataset: str, split: str = "validatio
                 found.append(Metric(name, results[f"eval_{name}"], dataset, split, **known))
 
     add(BY_TOKENS, {"num_tokens": "eval_tokens", **ENDS})
+    add(("bits_per_dimension",), {"num_tokens": "eval_tokens", **ENDS})
+    for task, names in BY_TASK.items():
+        tokens = {"num_tokens": f"eval_{task}_tokens", **ENDS}
+        add(tuple(f"{task}_{name}" for name in names), tokens)
     sentences = {"num_sentences": "eval_num_sentences", "signature": "eval_{}_signature"}
     add(BY_SENTENCES, {**sentences, **ENDS})
     add(BY_TEXTS, {"num_sentences": "eval_num_texts", "real": "eval_{}_real"})

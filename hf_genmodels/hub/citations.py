@@ -19,6 +19,13 @@ _GPT2 = """\
   institution = {OpenAI},
   year = {2019}
 }"""
+_PIXELS = """\
+@inproceedings{chen2020generative,
+  title = {Generative Pretraining from Pixels},
+  author = {Chen, Mark and Radford, Alec and Child, Rewon and Wu, Jeffrey and Jun, Heewoo and Luan, David and Sutskever, Ilya},
+  booktitle = {International Conference on Machine Learning},
+  year = {2020}
+}"""
 _TRANSFORMER = """\
 @inproceedings{vaswani2017attention,
   title = {Attention Is All You Need},
@@ -62,7 +69,7 @@ def citations_of(config: Any) -> str:
         config: The model's configuration.
     """
     values = config.to_dict()
-    papers = [_GPT2]
+    papers = [_GPT2] + [_PIXELS] * bool(values.get("image_sizes"))
     if config.model_type == "gen_gan":
         papers = [_GAN] + [_CONDITIONAL_GAN] * (values["conditioning"] != "none")
     elif config.model_type == "gen_rnn_seq2seq":
