@@ -31,9 +31,10 @@ def patience(hub: HubServer) -> None:
 
 
 def run(arguments: list[str], folder: Path, hub: HubServer, prepare: Any = use_hub) -> str:
-    """Train, and return what was printed."""
+    """Train, or go on, and return what was printed."""
+    new = [] if "--resume" in arguments else ["--output_dir", str(folder)]
     outcome = runs.run(
-        [*arguments, "--output_dir", str(folder)],
+        [*arguments, *new],
         folder.with_suffix(".log"),
         prepare=prepare,
         prepare_arguments=(hub.url, str(folder.parent / "hf")),
@@ -91,7 +92,7 @@ def test_a_hub_that_fails_stops_nothing_and_gets_the_model_in_the_end(
     assert hub.commits(name) == ["Upload the model"]
 
 
-def test_a_hub_that_stays_away_costs_an_upload_and_says_how_to_do_it_later(
+def test_a_hub_that_stays_away_costs_an_upload_which_the_same_run_makes_up_for(
     hub: HubServer, image_table: Path, tmp_path: Path
 ) -> None:
     hub.faults = Faults(server_errors=ALWAYS)
@@ -103,6 +104,24 @@ def test_a_hub_that_stays_away_costs_an_upload_and_says_how_to_do_it_later(
     assert f"genmodels push {folder} ada/bars --private" in output
     assert "ada/bars" not in hub.repositories
     assert (folder / "discriminator" / "model.safetensors").is_file()
+
+    hub.faults = Faults()
+    run(["train", "gan", "--resume", str(folder)], folder, hub)
+    assert hub.files("ada/bars") == contents(folder)
+    assert hub.repositories["ada/bars"].private
+    hub.repositories.pop("ada/bars")
+
+
+def test_a_finished_run_goes_up_when_it_is_started_again_with_a_repository(
+    hub: HubServer, pair_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    run(runs.tiny_translation(pair_file, max_steps=2), folder, hub)
+    weights = runs.weights(folder)
+    options = ["--push_to_hub", "true", "--hub_model_id", "ada/later"]
+    run(["train", "seq2seq", "--resume", str(folder), *options], folder, hub)
+    assert hub.files("ada/later") == contents(folder)
+    assert runs.weights(folder) == weights
 
 
 def test_a_gan_goes_up_and_another_begins_with_it(
