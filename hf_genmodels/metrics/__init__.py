@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
 NAMES = (
-    *("perplexity", "distinct_n", "ngram_divergence", "bleu", "chrf", "rouge_l"),
+    *("perplexity", "distinct_n", "ngram_divergence", "self_bleu", "bleu", "chrf", "rouge_l"),
     *("frechet_distance", "kernel_distance", "inception_score", "precision_recall"),
 )
 NEEDS_SACREBLEU = ("bleu", "chrf")
