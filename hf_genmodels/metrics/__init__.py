@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NAMES = (
     *("perplexity", "distinct_n", "ngram_divergence", "self_bleu", "bleu", "chrf", "rouge_l"),
     *("frechet_distance", "kernel_distance", "inception_score", "precision_recall"),
+    *("psnr", "ssim"),
 )
 NEEDS_SACREBLEU = ("bleu", "chrf")
 
