@@ -73,6 +73,25 @@ TINY_GAN = {
     "judge.features": "none",
     "grid.columns": 0,
 }
+TINY_LM_ADVERSARIAL = {
+    "block_size": 16,
+    "per_device_train_batch_size": 4,
+    "max_steps": 6,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "max_eval_windows": 6,
+    "mixed_precision": "no",
+    "adversarial.prompt_tokens": 4,
+    "adversarial.sample_tokens": 5,
+    "adversarial.discriminator_first": 1,
+    "adversarial.eval_texts": 4,
+    "discriminator.hidden_size": 16,
+    "discriminator.num_attention_heads": 2,
+    "discriminator.num_hidden_layers": 1,
+    "optim.generator_lr": 1e-3,
+    "sample.max_new_tokens": 0,
+}
 
 
 def text(sentences: int) -> str:
@@ -93,6 +112,16 @@ def tiny_translation(train_file: Path | str | None = None, **options: Any) -> li
 def tiny_gan(train_file: Path | str | None = None, **options: Any) -> list[str]:
     """The same for images."""
     return _command("gan", TINY_GAN, train_file, options)
+
+
+def tiny_lm_adversarial(train_file: Path | None = None, **options: Any) -> list[str]:
+    """The same for texts and their adversary; a starting checkpoint is made beside the text."""
+    if train_file is not None:
+        folder = train_file.with_name("writer")
+        if not folder.is_dir():
+            random_writer(folder)
+        options = {"model_name_or_path": folder, **options}
+    return _command("lm-adversarial", TINY_LM_ADVERSARIAL, train_file, options)
 
 
 def command_of(family: str, data: Path | str | None = None, **options: Any) -> list[str]:
@@ -145,6 +174,33 @@ def _command(
         if value is not None:
             arguments += [f"--{name}", *map(str, values)]
     return arguments
+
+
+def random_writer(folder: Path, **options: Any) -> Path:
+    """Save a language model with random weights, and a tokenizer of bytes."""
+    import torch
+
+    from hf_genmodels import GenGPTConfig, GenGPTForCausalLM
+    from hf_genmodels.tokenization.saving import save_tokenizer
+    from tests.hub.conftest import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    fields = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        **options,
+    }
+    torch.manual_seed(0)
+    model = GenGPTForCausalLM(GenGPTConfig(**fields))
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return folder
 
 
 def random_translator(folder: Path, *, recurrent: bool = False, **options: Any) -> Path:
@@ -385,7 +441,7 @@ def _fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["hf_genmodels.cli", "training.train_lm", "training.train_seq2seq",
-         "training.train_gan", "matplotlib.backends.backend_agg", "datasets",
+         "training.train_gan", "training.train_lm_adversarial", "matplotlib.backends.backend_agg", "datasets",
          "accelerate", "torch.distributed", "torch._dynamo"]
     )  # fmt: skip
     return context
