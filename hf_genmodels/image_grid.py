@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from hf_genmodels.models.video_files import save_video, write_whole
 
 Group = tuple[str, int]
 
@@ -25,7 +27,6 @@ LARGEST_WIDTH = 2400  # where that would be exceeded, they are enlarged less
 FONT_SIZE = 14
 LABEL_WIDTH = 180
 MOST_LINES = 4
-ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
     def write(staged: Path) -> None:
         picture.save(staged, optimize=True)
 
-    return _written(path, write)
+    return write_whole(path, write)
 
 
 def draw_animation(
@@ -154,7 +155,7 @@ def draw_animation(
     """Write pictures of one size as an animation that begins again, whole or not at all.
 
     Args:
-        path: The file, .gif or .webp; its folder is made if it does not exist.
+        path: The file, .gif, .webp or .mp4; its folder is made if it does not exist.
         frames: Pictures or their files, such as the grids of a run in the order of their steps.
         seconds: How long each is shown.
         hold: How long the last one is shown.
@@ -165,29 +166,7 @@ def draw_animation(
     Raises:
         ValueError: If there is no picture, their sizes differ, or the name ends in something else.
     """
-    path = Path(path)
-    kind = ANIMATIONS.get(path.suffix.lower())
-    if kind is None or not frames:
-        raise ValueError(f"{path.name}: an animation is .gif or .webp and needs a picture.")
-    pictures = [_opened(frame) for frame in frames]
-    if len({picture.size for picture in pictures}) > 1:
-        raise ValueError("The pictures of an animation must have one size.")
-    durations = [round(1000 * seconds)] * (len(pictures) - 1) + [round(1000 * hold)]
-    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {"optimize": False}
-
-    def write(staged: Path) -> None:
-        first, *others = pictures
-        first.save(
-            staged,
-            kind,
-            save_all=True,
-            append_images=others,
-            duration=durations,
-            loop=0,
-            **options,
-        )
-
-    return _written(path, write)
+    return save_video(path, [_opened(frame) for frame in frames], 1 / seconds, hold=hold)
 
 
 def _pixels(images: Any) -> np.ndarray:
@@ -292,16 +271,3 @@ def _opened(frame: Image.Image | str | os.PathLike[str]) -> Image.Image:
         return frame.convert("RGB")
     with Image.open(frame) as picture:
         return picture.convert("RGB")
-
-
-def _written(path: str | os.PathLike[str], write: Callable[[Path], None]) -> Path:
-    """Write beside the place of a file and move the result there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(staged)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return path

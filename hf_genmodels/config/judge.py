@@ -19,7 +19,7 @@ TASK_OF = {"class": "class", "attributes": "attributes", "text": "matching", "no
 STEPS = 900
 LEAST_STEPS = 200
 # A judge that knows its training images by heart sees other real images differently. Captions take longer.
-EPOCHS = {"matching": 20.0}
+EPOCHS = {"matching": 20.0, "factors": 6.0}
 USUAL_EPOCHS = 3.0
 
 
@@ -42,7 +42,7 @@ class JudgeOptions:
     """Number of the features by which images are compared."""
 
     epochs: float | None = None
-    """Passes over the images, but at least 200 steps. By default 3, and 20 where it learns captions: more make
+    """Passes over the images, but at least 200 steps. By default 3, 6 for factors and 20 for captions: more make
     it know the training images by heart, so that other real images look unreal to it."""
 
     max_steps: int = STEPS

@@ -38,6 +38,7 @@ class ConditionalImagePipeline(Pipeline):
     _load_processor = False
     _load_image_processor: bool | None = False
     _load_feature_extractor = False
+    _load_video_processor = False
     count = "num_images"
     default_count: int | None = 1
     drawing: Mapping[str, Any] = {"truncation": 1.0}
@@ -130,7 +131,7 @@ class ConditionalImagePipeline(Pipeline):
         for name in options:
             if name not in known:
                 raise ValueError(
-                    f"There is no option {name!r}. {_meant(name, known)}Choose from: "
+                    f"There is no option {name!r}. {suggestion(name, known)}Choose from: "
                     f"{', '.join(known)}."
                 )
         return {}, options, {}
@@ -191,8 +192,9 @@ class ClassToImagePipeline(ConditionalImagePipeline):
     def _check_model(self) -> None:
         if self.model.config.conditioning == "text":
             raise ValueError(
-                'This model draws from texts. Use it with pipeline("text-to-image", ...).'
+                f'This model draws from texts. Use it with pipeline("text-to-{_medium(self)}", ...).'
             )
+        _check_medium(self, "class")
 
     def _wanted(self) -> str:
         kind = self.model.config.conditioning
@@ -243,7 +245,7 @@ class ClassToImagePipeline(ConditionalImagePipeline):
                 label = alike[0]
             if label not in names:
                 raise ValueError(
-                    f"There is no label {label!r}. {_meant(label, names)}{self._known()}"
+                    f"There is no label {label!r}. {suggestion(label, names)}{self._known()}"
                 )
             return names[label]
         if not _is_number(label):
@@ -292,8 +294,10 @@ class TextToImagePipeline(ConditionalImagePipeline):
     def _check_model(self) -> None:
         if self.model.config.conditioning != "text":
             raise ValueError(
-                'This model does not read texts. Use it with pipeline("class-to-image", ...).'
+                "This model does not read texts. Use it with "
+                f'pipeline("class-to-{_medium(self)}", ...).'
             )
+        _check_medium(self, "text")
         if self.tokenizer is None:
             raise ValueError("This model reads texts: give the tokenizer of its checkpoint.")
 
@@ -338,6 +342,24 @@ class TextToImagePipeline(ConditionalImagePipeline):
                 "reads, and were cut.",
                 stacklevel=2,
             )
+
+
+def _medium(pipe: ConditionalImagePipeline) -> str:
+    """Return what a GAN draws: `image` or `video`."""
+    return "video" if pipe.model.config.is_video else "image"
+
+
+def _check_medium(pipe: ConditionalImagePipeline, given: str) -> None:
+    """Refuse a GAN that draws something else.
+
+    Raises:
+        ValueError: With the pipeline that would do.
+    """
+    medium = _medium(pipe)
+    if pipe.count != f"num_{medium}s":
+        raise ValueError(
+            f'This model draws {medium}s. Use it with pipeline("{given}-to-{medium}", ...).'
+        )
 
 
 def _check_count(name: str, value: Any, default: int | None) -> None:
@@ -392,7 +414,7 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """Return a suggestion of the nearest known word, or nothing."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold(), list(names), n=1)
