@@ -32,7 +32,7 @@ from hf_genmodels.engine.run import Run
 from hf_genmodels.engine.text_writing import beginnings_of, end_of_text, write
 from hf_genmodels.errors import require_extra
 from hf_genmodels.metrics.distinct_n.distinct_counts import distinct_n
-from hf_genmodels.metrics.ngram_divergence.ngram_distributions import divergences
+from hf_genmodels.metrics.ngram_divergence.ngram_distributions import js_divergence, ngram_counts
 from hf_genmodels.metrics.self_bleu.overlap import self_bleu
 from hf_genmodels.metrics.text_health import text_health
 from hf_genmodels.plots import new_figure, save_figure
@@ -150,14 +150,19 @@ def compare(texts: Sequence[str], references: Sequence[str]) -> dict[str, float]
         `ngram_js`, the mean Jensen-Shannon divergence in bits of words, pairs and triples of words;
         `distinct_2` and `self_bleu`, and the same of the real texts with `_real` behind the name.
     """
-    found = [divergences(texts, references, n)["js"] for n in range(1, MAX_N + 1)]
     return {
-        "ngram_js": fmean(found),
+        "ngram_js": fmean(_divergence(texts, references, n) for n in range(1, MAX_N + 1)),
         "distinct_2": distinct_n(texts, 2),
         "distinct_2_real": distinct_n(references, 2),
         "self_bleu": self_bleu(texts),
         "self_bleu_real": self_bleu(references),
     }
+
+
+def _divergence(texts: Sequence[str], references: Sequence[str], n: int) -> float:
+    """Return the Jensen-Shannon divergence of n-grams; 1 where texts are too short to have any."""
+    own, real = ngram_counts(texts, n), ngram_counts(references, n)
+    return js_divergence(own, real) if own and real else 1.0
 
 
 def plot_adversarial(metrics_path: Path, report_dir: Path) -> None:
