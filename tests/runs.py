@@ -412,7 +412,7 @@ def losses(folder: Path) -> list[tuple[Any, ...]]:
     for line in lines:
         values = json.loads(line)
         values.pop("time")
-        for speed in ("tokens_per_second", "images_per_second"):
+        for speed in ("tokens_per_second", "images_per_second", "clips_per_second"):
             values.pop(speed, None)
         untimed.append(tuple(sorted(values.items())))
     return untimed

@@ -1,7 +1,8 @@
 """What generator and discriminator minimise in one step, on one micro-batch.
 
 Letters: B images of the micro-batch, C channels, S height and width, T frames of a clip, K of which are
-judged by themselves. Images are clips, (B, T, C, S, S), where the networks are made for clips.
+judged by themselves. Images are clips, (B, T, C, S, S), where the networks are made for clips, and T then
+the frames of them that the discriminator sees.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from hf_genmodels.losses.gradient_penalty import (
     zero_centered,
 )
 from hf_genmodels.losses.text_image import matching_aware_loss
-from hf_genmodels.models.modeling_gan import CHANNELS_LAST, GenGANDiscriminatorOutput
+from hf_genmodels.models.modeling_gan import (
+    CHANNELS_LAST,
+    GenGANDiscriminatorOutput,
+    chosen_frames,
+)
 
 CONDITIONS = ("class_labels", "input_ids", "attention_mask")
 Verdicts: TypeAlias = Any  # a GenGANDiscriminatorOutput, in which what was asked for is not None
@@ -114,15 +119,19 @@ class GANObjective:
         """
         seed = mix_seed(self.config.seed, _NOISE_STREAM, place) >> 1
         random = torch.Generator().manual_seed(seed)
-        real = self._laid_out(batch["images"])
-        size = (len(real), self.generator.config.noise_dim)
+        real, model = batch["images"], self.generator.config
+        size = (len(real), model.noise_dim)
         latents = torch.randn(size, generator=random).to(real.device)
-        uses_condition = self.generator.config.conditioning != "none"
+        uses_condition = model.conditioning != "none"
         condition = {name: batch[name] for name in CONDITIONS if uses_condition and name in batch}
-        fake = self.generator(latents, **condition).images
-        frames = self._frames(len(real), random)
-        frames = None if frames is None else frames.to(real.device)
-        return Drawn(real, self._laid_out(fake), condition, random, frames)
+        frames = None
+        if not model.is_video:
+            fake = self.generator(latents, **condition).images
+        else:
+            shown, frames = (numbers.to(real.device) for numbers in self._frames(len(real), random))
+            real = chosen_frames(real, shown)
+            fake = self.generator(latents, **condition, frames=shown).images
+        return Drawn(self._laid_out(real), self._laid_out(fake), condition, random, frames)
 
     def discriminator_losses(self, drawn: Drawn, step: int) -> dict[str, torch.Tensor]:
         """Return what the discriminator minimises, `d_loss` their weighted sum, and the scores.
@@ -239,13 +248,13 @@ class GANObjective:
             return frames.unflatten(0, images.shape[:2])
         return images.contiguous(memory_format=self.memory_format)
 
-    def _frames(self, number: int, random: torch.Generator) -> torch.Tensor | None:
-        """Draw the frames of clips that are judged by themselves, (number, K); `None` without clips."""
+    def _frames(self, number: int, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw which frames of clips are shown, (number, T), and which of these are judged, (number, K)."""
         model = self.generator.config
-        if not model.is_video:
-            return None
-        order = torch.rand((number, model.num_frames), generator=random).argsort(dim=1)
-        return order[:, : self.loss.frames_judged]
+        step, seen = model.video_frame_step, model.seen_frames
+        first = torch.randint(step, (number, 1), generator=random)
+        order = torch.rand((number, seen), generator=random).argsort(dim=1)
+        return first + step * torch.arange(seen), order[:, : self.loss.frames_judged]
 
     def _augmented(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """Return images transformed by this micro-batch's numbers, if that is asked for."""

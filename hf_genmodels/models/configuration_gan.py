@@ -21,6 +21,7 @@ CLIP_FIELDS = (
     "motion_hidden_size",
     "video_discriminator_width",
     "video_downsampling",
+    "video_frame_step",
 )
 SMALLEST_CLIP = 8  # side of the frames that a video discriminator sees
 
@@ -58,6 +59,8 @@ class GenGANConfig(PreTrainedConfig):
         video_discriminator_width: Channels of the first map of the discriminator of clips, which stands
             beside that of their frames.
         video_downsampling: How often smaller than the frames those are that it sees, a power of two.
+        video_frame_step: Every how many-th frame it sees. Training draws no others, from a first one at
+            random (Saito et al. 2020, TGANv2, arXiv:1811.09245).
         condition_dim: Length of the vector that a condition becomes.
         spectral_norm: Divide the discriminator's weights by their largest singular value (Miyato et al.
             2018).
@@ -99,6 +102,7 @@ class GenGANConfig(PreTrainedConfig):
     discriminator_width: int = 32
     video_discriminator_width: int = 32
     video_downsampling: int = 2
+    video_frame_step: int = 1
     condition_dim: int = 64
     spectral_norm: bool = False
     dropout: float | int = 0.3
@@ -150,6 +154,11 @@ class GenGANConfig(PreTrainedConfig):
             return self.latent_dim
         return self.latent_dim + self.num_frames * self.motion_dim
 
+    @property
+    def seen_frames(self) -> int:
+        """Frames of a clip that the video discriminator sees."""
+        return self.num_frames // self.video_frame_step
+
     def channels_at(self, stage: int, width: int) -> int:
         """Return the channels of the feature map that is `image_size / 2**stage` large.
 
@@ -177,6 +186,7 @@ class GenGANConfig(PreTrainedConfig):
                 "discriminator_width",
                 "video_discriminator_width",
                 "video_downsampling",
+                "video_frame_step",
                 "condition_dim",
                 "vocab_size",
                 "max_position_embeddings",
@@ -218,6 +228,12 @@ class GenGANConfig(PreTrainedConfig):
             raise ValueError(
                 f"video_downsampling={self.video_downsampling} does not fit image_size="
                 f"{self.image_size}. Choose from: {', '.join(map(str, allowed))}."
+            )
+        steps = [n for n in range(1, self.num_frames) if self.num_frames % n == 0]
+        if self.video_frame_step not in steps:
+            raise ValueError(
+                f"video_frame_step={self.video_frame_step} does not fit num_frames="
+                f"{self.num_frames}. Choose from: {', '.join(map(str, steps))}."
             )
 
     def validate_choices(self) -> None:

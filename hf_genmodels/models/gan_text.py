@@ -167,12 +167,13 @@ class WordAttention(nn.Module):
         """
         pixels = states.flatten(2).transpose(1, 2)  # (B, S * S, F)
         pixels = pixels.reshape(len(words.mask), -1, pixels.shape[2])
-        found = F.scaled_dot_product_attention(
-            rms_norm(self._heads(self.q_proj(pixels)), NORM_EPS),
-            rms_norm(self._heads(self.k_proj(words.states)), NORM_EPS),
-            self._heads(self.v_proj(words.states)),
-            attn_mask=words.mask[:, None, None, :],
-        )
+        queries = rms_norm(self._heads(self.q_proj(pixels)), NORM_EPS)
+        keys = rms_norm(self._heads(self.k_proj(words.states)), NORM_EPS)
+        # Many pixels and few words: on a CPU a fused kernel is several times slower backwards.
+        scores = queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5
+        scores = scores.masked_fill(~words.mask[:, None, None, :], float("-inf"))
+        values = self._heads(self.v_proj(words.states))
+        found = scores.softmax(dim=3).to(values.dtype) @ values
         found = self.o_proj(found.transpose(1, 2).flatten(2))
         found = found.reshape(len(states), -1, found.shape[2])
         return states + found.transpose(1, 2).reshape(states.shape)

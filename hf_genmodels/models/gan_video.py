@@ -76,7 +76,7 @@ class VideoNetwork(nn.Module):
             for before, after in itertools.pairwise([config.num_channels, *channels])
         )
         self.temporal = nn.ModuleList(_temporal(config, number) for number in channels)
-        frames = config.num_frames
+        frames = config.seen_frames
         for _ in channels:
             frames = (frames + 1) // 2
         last = channels[-1]
@@ -88,7 +88,7 @@ class VideoNetwork(nn.Module):
         """Return features (B, F).
 
         Args:
-            clips: (B, T, channels, S, S).
+            clips: (B, seen_frames, channels, S, S).
             condition: (B, C) for the merge with the last map, or `None`.
         """
         number = len(clips)

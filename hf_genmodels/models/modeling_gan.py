@@ -185,6 +185,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
         class_labels: torch.Tensor | None = None,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        frames: torch.LongTensor | None = None,
     ) -> GenGANGeneratorOutput:
         """Draw one image for each row of noise, differentiably.
 
@@ -194,6 +195,7 @@ class GenGANGenerator(GenGANPreTrainedModel):
             class_labels: Ids of classes (B,), or attributes (B, num_labels).
             input_ids: Tokens of texts, (B, T).
             attention_mask: 1 for tokens and 0 for padding, (B, T).
+            frames: Draw these frames of each clip only, (B, K).
 
         Returns:
             The images.
@@ -202,10 +204,14 @@ class GenGANGenerator(GenGANPreTrainedModel):
             ValueError: If the condition is not what the model was made for.
         """
         vector, words = self.condition(class_labels, input_ids, attention_mask)
-        return GenGANGeneratorOutput(images=self.draw(latents, vector, words))
+        return GenGANGeneratorOutput(images=self.draw(latents, vector, words, frames))
 
     def draw(
-        self, latents: torch.Tensor, vector: torch.Tensor | None, words: Words | None
+        self,
+        latents: torch.Tensor,
+        vector: torch.Tensor | None,
+        words: Words | None,
+        frames: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Draw images (B, channels, S, S) for conditions that are encoded already, or mixed.
 
@@ -213,26 +219,32 @@ class GenGANGenerator(GenGANPreTrainedModel):
             latents: Standard normal numbers, (B, L).
             vector: Encoded conditions, (B, C), of a model that has some.
             words: Encoded words of texts, of a model that reads them.
+            frames: Draw these frames of each clip only, (B, K).
         """
+        clips = len(latents)
         if self.config.is_video:
-            latents, vector = self._for_frames(latents, vector)
+            latents, vector = self._for_frames(latents, vector, frames)
         if vector is not None:
             latents = torch.cat((latents, vector.to(latents.dtype)), dim=1)
         # fp32 also under autocast: bf16 has too few steps near white and black.
         images = torch.tanh(self.network(latents, words).float())
-        return images.unflatten(0, (-1, self.config.num_frames)) if self.config.is_video else images
+        return images.unflatten(0, (clips, -1)) if self.config.is_video else images
 
     def _for_frames(
-        self, latents: torch.Tensor, vector: torch.Tensor | None
+        self,
+        latents: torch.Tensor,
+        vector: torch.Tensor | None,
+        frames: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return noise and conditions of each frame of the clips: the same content, another motion."""
-        frames = self.config.num_frames
         content, noise = latents.tensor_split((self.config.latent_dim,), dim=1)
-        motion = self.motion(noise.unflatten(1, (frames, -1)), vector)
-        content = content.repeat_interleave(frames, dim=0)
+        motion = self.motion(noise.unflatten(1, (self.config.num_frames, -1)), vector)
+        motion = chosen_frames(motion, frames)
+        number = motion.shape[1]
+        content = content.repeat_interleave(number, dim=0)
         latents = torch.cat((content, motion.flatten(0, 1).to(content.dtype)), dim=1)
         if vector is not None:
-            vector = vector.repeat_interleave(frames, dim=0)
+            vector = vector.repeat_interleave(number, dim=0)
         return latents, vector
 
     @torch.no_grad()
@@ -468,7 +480,8 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
             condition_embeds: What `embed_condition` returned, instead of the condition itself.
             mismatched: Judge the first K images for the condition of this row as well, (K,).
             masked: Predict these tokens of `input_ids` from the others, bool (B, T).
-            frames: Which frames of each clip to judge by themselves, (B, K); by default all.
+            frames: Which frames of each clip to judge by themselves, (B, K); by default all. Clips may
+                consist of the frames alone that are seen as a whole, of which these are numbers then.
 
         Returns:
             The verdicts, in fp32.
@@ -512,7 +525,9 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
         stills = chosen_frames(images, frames)
         rows = None if beside is None else beside.repeat_interleave(stills.shape[1], dim=0)
         features, last_map = self.network(stills.flatten(0, 1), rows)
-        return Seen(features, last_map, self.video.network(images, beside))
+        is_whole = images.shape[1] == self.config.num_frames
+        seen = images[:, :: self.config.video_frame_step] if is_whole else images
+        return Seen(features, last_map, self.video.network(seen, beside))
 
     def _verdict(self, seen: Seen, embeds: torch.Tensor | None) -> torch.Tensor:
         """Return logits (B,) of what is seen for conditions, or (B, 1 + K) of clips and frames."""
@@ -539,10 +554,10 @@ class GenGANDiscriminator(GenGANPreTrainedModel):
 
 
 def chosen_frames(clips: torch.Tensor, frames: torch.Tensor | None) -> torch.Tensor:
-    """Return some frames of each clip, (B, K, channels, S, S).
+    """Return some frames of each clip, (B, K, ...).
 
     Args:
-        clips: (B, num_frames, channels, S, S).
+        clips: (B, num_frames, ...).
         frames: Their numbers, (B, K); all if `None`.
     """
     if frames is None:

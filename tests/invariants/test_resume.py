@@ -172,3 +172,15 @@ def test_of_a_gan_within_the_patience_of_early_stopping(image_table: Path, tmp_p
     stops = {2: signal.SIGTERM}
     parts = check_resumes("gan", image_table, tmp_path, stops, **options)
     assert runs.saved_steps(parts)[-1] < 20
+
+
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_of_a_gan_of_clips(size: int, image_table: Path, tmp_path: Path):
+    options = {
+        "num_frames": 4, "sprite_size": 8, "clips_per_image": 2, "text_column": "caption",
+        "tokenizer_vocab_size": 270, "model__hidden_size": 16, "model__motion_hidden_size": 8,
+        "model__video_discriminator_width": 4, "model__video_frame_step": 2, "loss__augment": ["translation"],
+        "loss__penalty_every": 2, "max_steps": 6,
+    }  # fmt: skip
+    stops = {2: signal.SIGTERM, 3: signal.SIGINT}
+    check_resumes("gan", image_table, tmp_path, stops, size, **options)

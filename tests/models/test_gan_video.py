@@ -88,6 +88,22 @@ def test_the_order_of_frames_matters_to_the_verdict_on_the_clip_alone():
     assert not torch.allclose(backwards[:, 0], forwards[:, 0], atol=1e-4)
 
 
+def test_frames_alone_are_those_of_the_whole_clip():
+    config = make_config(num_frames=6, conditioning="text", video_frame_step=2)
+    generator, discriminator = GenGANGenerator(config).eval(), GenGANDiscriminator(config).eval()
+    latents, condition = generator.draw_latents(3), CONDITIONS["text"]
+    frames = torch.tensor([[0, 2, 4], [1, 3, 5], [0, 2, 4]])
+    whole = generator(latents, **condition).images
+    some = generator(latents, **condition, frames=frames).images
+    torch.testing.assert_close(
+        some, torch.stack([c[f] for c, f in zip(whole, frames, strict=True)])
+    )
+    verdicts = discriminator(some, **condition, frames=torch.tensor([[1], [1], [1]])).logits
+    expected = discriminator(whole, **condition, frames=torch.tensor([[2], [3], [2]])).logits
+    torch.testing.assert_close(verdicts[[0, 2]], expected[[0, 2]])
+    torch.testing.assert_close(verdicts[1, 1], expected[1, 1])
+
+
 def test_motion_goes_on_from_frame_to_frame_and_follows_the_condition():
     config = make_config(conditioning="class")
     generator = GenGANGenerator(config).eval()
@@ -157,6 +173,9 @@ def test_what_cannot_move_is_refused():
     assert "architecture=mlp draws single images" in refusal(architecture="mlp")
     assert "video_downsampling=3 does not fit image_size=16. Choose from: 1, 2" in refusal(
         video_downsampling=3
+    )
+    assert "video_frame_step=2 does not fit num_frames=5. Choose from: 1" in refusal(
+        video_frame_step=2
     )
     assert "num_frames=0" in refusal(num_frames=0)
     assert "motion_dim=0" in refusal(motion_dim=0)
