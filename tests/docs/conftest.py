@@ -10,6 +10,8 @@ from hf_genmodels import (
     GenGPTForCausalLM,
     GenSeq2SeqConfig,
     GenSeq2SeqForConditionalGeneration,
+    GenTextDiscriminator,
+    GenTextDiscriminatorConfig,
 )
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.tokenization import train_bpe
@@ -28,6 +30,10 @@ def published_demo(tmp_path_factory):
     torch.manual_seed(0)
     config = GenGPTConfig(num_hidden_layers=1, max_position_embeddings=64, **shared)
     publish_folder(GenGPTForCausalLM(config), tokenizer, folder / "runs" / "demo")
+    judge = GenTextDiscriminator(GenTextDiscriminatorConfig(**shared))
+    adversarial = folder / "runs" / "adversarial"
+    beside = {"discriminator": judge}
+    publish_folder(GenGPTForCausalLM(config), tokenizer, adversarial, companions=beside)
     translator = GenSeq2SeqForConditionalGeneration(
         GenSeq2SeqConfig(
             encoder_layers=1,

@@ -24,7 +24,12 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Parsers of the commands, as their modules import them.
 PARSERS = ("parse_config", "parse_command")
-PRESETS_OF = {"language-models": "lm", "seq2seq": "seq2seq", "gan": "gan"}
+PRESETS_OF = {
+    "language-models": "lm",
+    "lm-adversarial": "lm_adversarial",
+    "seq2seq": "seq2seq",
+    "gan": "gan",
+}
 
 
 class ParsedError(Exception):
@@ -138,9 +143,16 @@ def understand_tokenizer(arguments: list[str], monkeypatch: pytest.MonkeyPatch) 
 def make_run(folder: Path, name: str) -> None:
     """Put options where a run would have left them."""
     folder.mkdir(parents=True)
-    data = {"train lm": "english/train.txt", "train seq2seq": "english_spanish/train.parquet"}
+    data = {
+        "train lm": "english/train.txt",
+        "train lm-adversarial": "english/train.txt",
+        "train seq2seq": "english_spanish/train.parquet",
+    }
     sample = data.get(name, "fashion_mnist/train.parquet")
-    (folder / CONFIG_NAME).write_text(f"train_file: ['sample:{sample}']\n", encoding="utf-8")
+    options = f"train_file: ['sample:{sample}']\n"
+    if name == "train lm-adversarial":
+        options += "model_name_or_path: runs/demo\n"
+    (folder / CONFIG_NAME).write_text(options, encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PRESETS_OF)
