@@ -24,6 +24,7 @@ FAMILIES = {
     "language model": "language_scores",
     "seq2seq": "seq2seq_scores",
     "gan": "image_scores",
+    "pixel model": "pixel_scores",
 }
 __all__ = ["EvaluateOptions", "evaluate", "main"]
 
@@ -32,7 +33,9 @@ Measure a trained model of any family. A language model is measured on a text: l
 sequence-to-sequence model is measured on pairs: loss and perplexity without label smoothing, and its results
 beside the references (BLEU, chrF and more) with 95 % confidence intervals by bootstrap. A generator of images is
 measured against real ones by the features of a judge: distances, precision and recall, accuracy, copies, how
-well images match their captions; results.json and pictures are written into its folder. What a flag is for, if
+well images match their captions; results.json and pictures are written into its folder. A language model that
+draws is measured like it, and on held-out images by its likelihood, its captions and the pictures that it
+enlarges. What a flag is for, if
 not for all, stands before it."""
 
 
@@ -44,7 +47,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """
     kind = model_kind(options.model)
     given = options.file or options.dataset_name or options.source_file or options.target_file
-    if not given and kind != "gan":  # whose folder tells what it was trained on
+    if not given and kind not in (
+        "gan",
+        "pixel model",
+    ):  # whose folder tells what it was trained on
         raise UserError("There is nothing to measure on. Give --file FILE.")
     return _family(kind).evaluate(options)
 

@@ -42,7 +42,9 @@ OF_GANS = {
     "image_column": "",
     "label_column": "",
     "attribute_columns": "",
+    "sprite_size": "",
 }
+OF_PIXELS = dict.fromkeys(("temperature", "top_k", "top_p", "guidance_scale"), "")
 # What a generator of images has no use for.
 NOT_OF_GANS = {
     **OF_LANGUAGE_MODELS,
@@ -57,6 +59,17 @@ NOT_OF_GANS = {
     "metrics": "All metrics of images are computed.",
     "int8": "",
     "unit": "",
+    **OF_PIXELS,
+}
+# What a language model that draws has no use for.
+NOT_OF_PIXELS = {
+    **{
+        name: hint
+        for name, hint in NOT_OF_GANS.items()
+        if name not in {*OF_PIXELS, "int8", "batch_size"}
+    },
+    "truncation": "How freely colours are drawn is said by --temperature, --top_k and --top_p.",
+    "sweep": "",
 }
 
 
@@ -116,7 +129,7 @@ class EvaluateOptions:
     """Language models: new tokens in each window; smaller is slower and gives every token more context."""
 
     batch_size: int = 8
-    """Language models: windows in one forward pass."""
+    """Language models: windows, or pictures, in one forward pass."""
 
     max_tokens: int | None = None
     """Language models: stop after about so many tokens."""
@@ -169,6 +182,18 @@ class EvaluateOptions:
     sweep: bool = True
     """Images: also measure with smaller truncations."""
 
+    temperature: float = 1.0
+    """Language models that draw: divides the logits; 0 always takes the likeliest colour."""
+
+    top_k: int = 0
+    """Language models that draw: likeliest colours that are drawn from; 0 for all."""
+
+    top_p: float = 1.0
+    """Language models that draw: smallest set of colours with this probability that is drawn from."""
+
+    guidance_scale: float = 1.0
+    """Language models that draw: classifier-free guidance; 1 is none, more follows the prompt closer."""
+
     image_column: str | None = None
     """Images: column of the images or of their file names."""
 
@@ -177,6 +202,9 @@ class EvaluateOptions:
 
     attribute_columns: list[str] = field(default_factory=list)
     """Images: columns of the attributes."""
+
+    sprite_size: int | None = None
+    """Clips: the real ones are images of this size that move; by default as the model was trained."""
 
     output: str | None = None
     """File for the results as JSON."""
@@ -196,6 +224,9 @@ class EvaluateOptions:
             ("num_beams", 1),
             ("max_new_tokens", 1),
             ("num_samples", 2),
+            ("temperature", 0),
+            ("top_k", 0),
+            ("guidance_scale", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -204,6 +235,8 @@ class EvaluateOptions:
             raise UserError(f"--generate is {self.generate}. It must be 0 or more.")
         if not 0 < self.truncation <= 1:
             raise UserError(f"--truncation is {self.truncation}. It must be above 0 and at most 1.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top_p is {self.top_p}. It must be above 0 and at most 1.")
         if self.unit not in ("word", "character"):
             raise UserError(f"--unit is {self.unit!r}. Choose from: word, character.")
         for name in self.metrics:

@@ -16,7 +16,7 @@ from hf_genmodels.config.judge import TASK_OF, JudgeOptions
 from hf_genmodels.data.images import ImageData, ImageSet
 from hf_genmodels.engine.precision import has_fast_bf16
 from hf_genmodels.errors import UserError
-from hf_genmodels.inference.image_sampling import ImageDrawer, spread_places
+from hf_genmodels.inference.image_sampling import Drawer, spread_places
 from hf_genmodels.inference.text_to_text import moving
 from hf_genmodels.metrics.bootstrap import bootstrap_scores, interval
 from hf_genmodels.metrics.image_extractors import JudgeFeatures, open_extractor
@@ -36,7 +36,7 @@ MOST_TRAINING = {
 MOST_RETRIEVED = 1000
 MOST_SWEPT = 2000
 SWEEP = (0.4, 0.6, 0.8)
-SWEPT = ("fid", "precision", "recall", "coverage")
+SWEPT = ("fid", "fvd", "precision", "recall", "coverage")
 SEED_OF_JUDGE = 0
 
 
@@ -56,11 +56,16 @@ class Measuring:
 
     options: EvaluateOptions
     data: ImageData
-    drawer: ImageDrawer
+    drawer: Drawer
     extractor: Extractor
     judge: GenJudgeForImageClassification | None
     places: np.ndarray
     real: Features
+
+    @property
+    def distance(self) -> str:
+        """What the Fréchet distance is called: that of clips is another one than that of images."""
+        return "fvd" if self.data.train.images.ndim == 5 else "fid"
 
     @property
     def reference(self) -> np.ndarray:
@@ -72,7 +77,7 @@ class Measuring:
 def prepare(
     options: EvaluateOptions,
     data: ImageData,
-    drawer: ImageDrawer,
+    drawer: Drawer,
     config: ImageDataConfig,
     judge_options: JudgeOptions,
 ) -> Measuring:
@@ -104,6 +109,7 @@ def prepare(
     else:
         extractor = open_extractor(options.judge, device)
     judge = extractor.model if isinstance(extractor, JudgeFeatures) else None
+    _check_frames(drawer.model.config.to_dict().get("num_frames", 1), judge)
     number = min(len(data.train), MOST_TRAINING[judge is not None])
     places = spread_places(data.train, number)
     with tqdm(total=number, unit=" images", desc="Real images", disable=None) as bar:
@@ -126,14 +132,16 @@ def compare(measuring: Measuring, generated: Features, chosen: np.ndarray) -> di
     real, places = measuring.real.take(rows), measuring.places[rows]
     labels, real_labels = _labels(measuring, chosen), _labels(measuring, places)
     ours, theirs = _with_own_classes(measuring, generated), _with_own_classes(measuring, real)
-    quality = image_quality(ours, theirs, labels, real_labels, seed=seed)
-    limit = real_against_real(theirs, real_labels, seed=seed)
+    distance = measuring.distance
+    quality = image_quality(ours, theirs, labels, real_labels, seed=seed, distance=distance)
+    limit = real_against_real(theirs, real_labels, seed=seed, distance=distance)
     if ours.probabilities is None:
         for found, seen in ((quality, generated), (limit, real)):
             _add_confidence(found, seen)
     results: dict[str, Any] = {**quality.scores, "real": limit.scores}
     if labels is not None and ours.probabilities is not None:
-        results |= _accuracy_interval(ours.probabilities, labels, seed)
+        name = f"accuracy_{len(labels)}"
+        results |= accuracy_interval(ours.probabilities, labels, seed, name)
     results["by_class"] = _named(quality, measuring.data.label_names)
     if quality.left_out:
         results["left_out"] = quality.left_out
@@ -150,9 +158,13 @@ def sweep(measuring: Measuring) -> dict[str, dict[str, float]]:
     found = {}
     for truncation in (*SWEEP, 1.0):
         seen = extract(measuring.extractor, drawer.draw(conditions, noise, truncation))
-        scores = image_quality(seen, real, seed=measuring.options.seed).scores
+        quality = image_quality(
+            seen, real, seed=measuring.options.seed, distance=measuring.distance
+        )
         found[f"{truncation:g}"] = {
-            name: value for name, value in scores.items() if name.rpartition("_")[0] in SWEPT
+            name: value
+            for name, value in quality.scores.items()
+            if name.rpartition("_")[0] in SWEPT
         }
     return found
 
@@ -190,6 +202,20 @@ def describe(measuring: Measuring) -> str:
     return f"a judge ({measuring.judge.config.backbone}{said})"
 
 
+def _check_frames(num_frames: int, judge: GenJudgeForImageClassification | None) -> None:
+    """Check that what sees features looks at as many frames as the model draws.
+
+    Raises:
+        UserError: If it does not.
+    """
+    seen = 1 if judge is None else judge.config.num_frames
+    if seen != num_frames:
+        raise UserError(
+            f"--judge looks at {seen} frames, and the model draws {num_frames}. Leave it out, or train one "
+            f"that fits: genmodels train judge --num_frames {num_frames}"
+        )
+
+
 def _labels(measuring: Measuring, places: np.ndarray) -> np.ndarray | None:
     """Return what is known about training images by which the generator draws."""
     if measuring.drawer.kind not in ("class", "attributes"):
@@ -216,17 +242,23 @@ def _add_confidence(quality: Quality, seen: Features) -> None:
         quality.scores[f"inception_score_{len(seen)}"] = inception_score(shares).score
 
 
-def _accuracy_interval(
-    probabilities: np.ndarray, labels: np.ndarray, seed: int
+def accuracy_interval(
+    probabilities: np.ndarray, labels: np.ndarray, seed: int, name: str
 ) -> dict[str, float]:
-    """Return the 95 % confidence interval of the accuracy over images."""
+    """Return the 95 % confidence interval of an accuracy over images.
+
+    Args:
+        probabilities: Of the classes, or of each attribute on its own, (N, K).
+        labels: Classes (N,), or attributes (N, K).
+        seed: Seed of the resamples.
+        name: What the accuracy is called.
+    """
     if labels.ndim == 2:
         right = ((probabilities >= 0.5) == labels.astype(bool)).mean(axis=1)
     else:
         right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     counts = np.stack([right, np.ones_like(right)], axis=1)
     ends = interval(bootstrap_scores(counts, lambda sums: sums[0] / sums[1], seed=seed))
-    name = f"accuracy_{len(right)}"
     return {f"{name}_low": ends.low, f"{name}_high": ends.high}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from hf_genmodels.data.images import ImageData
 from hf_genmodels.image_grid import draw_grid
-from hf_genmodels.inference.image_sampling import Conditions, ImageDrawer, spread_places
+from hf_genmodels.inference.image_sampling import Conditions, Drawer, spread_places
 from hf_genmodels.inference.interpolation import slerp
 from hf_genmodels.metrics.image_features import Features
 from hf_genmodels.metrics.nearest import nearest_neighbours
@@ -24,10 +24,10 @@ SAMPLES, NEIGHBOURS = "samples.png", "neighbours.png"
 INTERPOLATION, TRUNCATION = "interpolation.png", "truncation.png"
 
 
-def draw_samples(drawer: ImageDrawer, data: ImageData, folder: Path, seed: int) -> Path:
+def draw_samples(drawer: Drawer, data: ImageData, folder: Path, seed: int) -> Path:
     """Draw a row for each of some classes or captions, beside real images."""
     places = row_places(drawer, data)
-    rows = _repeated(drawer.conditions(data.train, places), COLUMNS)
+    rows = repeated(drawer.conditions(data.train, places), COLUMNS)
     drawn = drawer.draw(rows, drawer.noise(len(places) * COLUMNS, seed))
     number = min(REAL_COLUMNS if drawer.kind in ("none", "class") else 1, len(data.train))
     real = [data.train.images[_like(drawer, data, place, number)] for place in places]
@@ -72,13 +72,13 @@ def draw_nearest(
     return draw_grid(folder / NEIGHBOURS, np.stack(rows), groups, labels)
 
 
-def draw_interpolation(drawer: ImageDrawer, data: ImageData, folder: Path, seed: int) -> Path:
+def draw_interpolation(drawer: Drawer, data: ImageData, folder: Path, seed: int) -> Path:
     """Draw the way from one noise to another in each row."""
     places = row_places(drawer, data)
     first, last = drawer.noise(2 * len(places), seed + 1).chunk(2)
     steps = torch.linspace(0, 1, COLUMNS).tolist()
     ways = torch.stack([slerp(first, last, step) for step in steps], dim=1).flatten(0, 1)
-    rows = _repeated(drawer.conditions(data.train, places), COLUMNS)
+    rows = repeated(drawer.conditions(data.train, places), COLUMNS)
     drawn = drawer.draw(rows, ways)
     return draw_grid(
         folder / INTERPOLATION,
@@ -88,7 +88,7 @@ def draw_interpolation(drawer: ImageDrawer, data: ImageData, folder: Path, seed:
     )
 
 
-def draw_truncation(drawer: ImageDrawer, data: ImageData, folder: Path, seed: int) -> Path:
+def draw_truncation(drawer: Drawer, data: ImageData, folder: Path, seed: int) -> Path:
     """Draw the same noise, shrunk more in each row; the columns are classes or captions."""
     places = row_places(drawer, data)
     if len(places) == 1:
@@ -100,7 +100,7 @@ def draw_truncation(drawer: ImageDrawer, data: ImageData, folder: Path, seed: in
     return draw_grid(folder / TRUNCATION, drawn, len(places), labels)
 
 
-def row_places(drawer: ImageDrawer, data: ImageData) -> np.ndarray:
+def row_places(drawer: Drawer, data: ImageData) -> np.ndarray:
     """Return training images whose conditions the rows of pictures have: one of each class, say."""
     if drawer.kind == "class":
         labels = np.asarray(data.train.labels)
@@ -111,7 +111,7 @@ def row_places(drawer: ImageDrawer, data: ImageData) -> np.ndarray:
     return spread_places(data.train, min(MOST_ROWS, len(data.train)))
 
 
-def row_labels(drawer: ImageDrawer, data: ImageData, places: np.ndarray) -> list[str]:
+def row_labels(drawer: Drawer, data: ImageData, places: np.ndarray) -> list[str]:
     """Return the names of the conditions of training images; nothing without conditions."""
     if drawer.kind == "text":
         captions = data.train.captions or []
@@ -125,7 +125,7 @@ def row_labels(drawer: ImageDrawer, data: ImageData, places: np.ndarray) -> list
     return [", ".join(own) if own else "none of them" for own in names]
 
 
-def _like(drawer: ImageDrawer, data: ImageData, place: int, number: int) -> np.ndarray:
+def _like(drawer: Drawer, data: ImageData, place: int, number: int) -> np.ndarray:
     """Return real images of the same class as one, the first ones; without classes those that follow."""
     if drawer.kind == "class":
         labels = np.asarray(data.train.labels)
@@ -134,6 +134,6 @@ def _like(drawer: ImageDrawer, data: ImageData, place: int, number: int) -> np.n
     return (place + np.arange(number)) % len(data.train)
 
 
-def _repeated(conditions: Conditions, times: int) -> dict[str, torch.Tensor]:
+def repeated(conditions: Conditions, times: int) -> dict[str, torch.Tensor]:
     """Return conditions with each row several times, one after the other."""
     return {name: rows.repeat_interleave(times, dim=0) for name, rows in conditions.items()}

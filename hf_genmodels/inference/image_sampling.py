@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,36 @@ from hf_genmodels.metrics.image_features import as_bytes
 
 PIXELS_AT_ONCE = 250 * 32 * 32
 Conditions = Mapping[str, torch.Tensor]
+
+
+class Drawer(Protocol):
+    """What draws images such as real ones, and is measured by them.
+
+    Attributes:
+        model: The model.
+        kind: What it draws by: `class`, `attributes`, `text` or `none`.
+    """
+
+    model: Any
+    kind: str
+
+    def conditions(self, images: ImageSet, chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return what is needed to draw images such as some real ones, N rows."""
+
+    def texts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return what is needed to draw images of texts, N rows."""
+
+    def noise(self, number: int, seed: int) -> torch.Tensor:
+        """Return what the images differ by, number rows; the first ones are the same for any number."""
+
+    def draw(
+        self,
+        conditions: Conditions,
+        latents: torch.Tensor,
+        truncation: float = 1.0,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Draw images, bytes (N, C, S, S)."""
 
 
 class ImageDrawer:
@@ -106,9 +136,10 @@ def draw_images(
         progress: Is told the number of images of each batch.
 
     Returns:
-        Bytes, (N, C, S, S).
+        Bytes, (N, C, S, S), or of clips (N, T, C, S, S).
     """
-    size = max(1, PIXELS_AT_ONCE // model.config.image_size**2)
+    pixels = model.config.image_size**2 * model.config.num_frames
+    size = max(1, PIXELS_AT_ONCE // pixels)
     drawn = []
     for start in range(0, len(latents), size):
         rows = slice(start, start + size)

@@ -1,4 +1,4 @@
-"""Measure a generator of images against real ones."""
+"""Measure a generator of images or clips against real ones."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from hf_genmodels.hub.loading import (
 )
 from hf_genmodels.hub.model_files import HUB_ID
 from hf_genmodels.inference import image_pictures as pictures
+from hf_genmodels.inference import video_pictures
 from hf_genmodels.inference.image_measuring import (
     Measuring,
     captions,
@@ -41,6 +42,7 @@ from hf_genmodels.inference.image_measuring import (
 )
 from hf_genmodels.inference.image_sampling import ImageDrawer, spread_places
 from hf_genmodels.inference.text_to_text import moving
+from hf_genmodels.inference.video_measuring import factor_scores, frame_scores, motion_scores
 from hf_genmodels.metrics.image_features import Features, extract
 
 logger = logging.getLogger("hf_genmodels")
@@ -48,6 +50,8 @@ logger = logging.getLogger("hf_genmodels")
 RESULTS, EVALUATION = "results.json", "evaluation"
 LABELS = {
     "fid": "Fréchet distance",
+    "fvd": "Fréchet video distance",
+    "frame_fid": "Fréchet distance of frames",
     "kid": "kernel distance",
     "inception_score": "Inception score",
     "precision": "precision",
@@ -57,6 +61,9 @@ LABELS = {
     "accuracy": "accuracy",
     "class_fid": "Fréchet distance within classes",
     "diversity": "diversity within classes",
+    "motion_change": "change between frames",
+    "motion_jerk": "jerk between frames",
+    "motion_frozen": "share of frozen clips",
 }
 
 
@@ -69,19 +76,23 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Returns:
         Scores, each named with the number of images behind it; under `real` the same scores of one half
         of the real images against the other, the limit; and what is known by class, about copies, about
-        captions and about truncation. `..._low` and `..._high` are 95 % confidence intervals.
+        captions and about truncation. `..._low` and `..._high` are 95 % confidence intervals. Of clips
+        also what is known about single frames, about motion, and about what they show and where it goes.
 
     Raises:
         UserError: If the model, the images or the judge cannot be used, or do not fit together.
     """
     refuse_options(options, NOT_OF_GANS, "a generator of images")
-    _check_judge(options.judge)
+    check_judge(options.judge)
     model = place_model(load_model(options.model), options.device)
-    config = image_options(options, model.config)
-    data = load_image_data(config)
+    shape = {name: getattr(model.config, name) for name in ("image_size", "num_channels")}
+    config = image_options(options, **shape, num_frames=model.config.num_frames)
+    kind = model.config.conditioning
+    of_sprites = kind if config.sprite_size and kind != "none" else None
+    data = load_image_data(config, conditioning=of_sprites)
     drawer = ImageDrawer(model, load_tokenizer_if_any(options.model), data)
     measuring = prepare(
-        options, data, drawer, config, JudgeOptions(max_steps=_judge_steps(options.model))
+        options, data, drawer, config, JudgeOptions(max_steps=judge_steps(options.model))
     )
     number = options.num_samples
     chosen = spread_places(data.train, number)
@@ -91,6 +102,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         drawn = drawer.draw(conditions, noise, options.truncation, moving(bar))
     generated = extract(measuring.extractor, drawn)
     results = {
+        "unit": "clips" if model.config.is_video else "images",
         "num_samples": number,
         "num_real": len(measuring.reference),
         "features": describe(measuring),
@@ -99,16 +111,25 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         **copies(measuring, generated),
         **captions(measuring),
     }
+    if model.config.is_video:
+        _add(results, factor_scores(measuring, generated, chosen))
+        _add(results, frame_scores(measuring, config, drawn))
+        _add(results, motion_scores(measuring, drawn))
     if options.sweep:
         results["by_truncation"] = sweep(measuring)
     folder = report_folder(options.model)
-    results["pictures"] = draw_pictures(measuring, drawn, generated, chosen, folder)
+    if model.config.is_video:
+        results["pictures"] = video_pictures.draw_pictures(measuring, drawn, generated, folder)
+    else:
+        results["pictures"] = draw_pictures(measuring, drawn, generated, chosen, folder)
     write_report(folder, results)
-    show_evaluation(folder.parent, _comparison(results), results["pictures"], _measured_on(results))
+    show_evaluation(folder.parent, comparison(results), results["pictures"], measured_on(results))
     return results
 
 
-def image_options(options: EvaluateOptions, model: Any) -> ImageDataConfig:
+def image_options(
+    options: EvaluateOptions, image_size: int, num_channels: int, num_frames: int = 1
+) -> ImageDataConfig:
     """Return where the real images are from and how they are read.
 
     By default they are those that the model was trained on, if its folder tells; and columns and the way
@@ -116,12 +137,17 @@ def image_options(options: EvaluateOptions, model: Any) -> ImageDataConfig:
 
     Args:
         options: What the user asked for.
-        model: The model's configuration.
+        image_size: Height and width of the model's images.
+        num_channels: Their channels.
+        num_frames: Frames of its clips; 1 of a model of images.
 
     Raises:
         UserError: If the options cannot work.
     """
     trained_with = _options_of_run(options.model)
+    trained_with |= (
+        trained_with.get("pixels") or {}
+    )  # a section of its own in runs of language models
     own = {
         field.name: trained_with[field.name]
         for field in fields(ImageDataConfig)
@@ -140,7 +166,8 @@ def image_options(options: EvaluateOptions, model: Any) -> ImageDataConfig:
     given = {name: getattr(options, name) for name in _COLUMNS if getattr(options, name)}
     if set(given) & _CONDITIONS:
         own = {name: value for name, value in own.items() if name not in _CONDITIONS}
-    own |= {"image_size": model.image_size, "num_channels": model.num_channels, **given}
+    own |= {"image_size": image_size, "num_channels": num_channels, "num_frames": num_frames}
+    own |= given
     try:
         return ImageDataConfig(**own)
     except UserError as error:
@@ -200,8 +227,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [f"{'':<32} {'generated':>10} {'real':>10}"]
     lines += [
         f"{label:<32} {value:>10} {limit:>10}"
-        + ("" if samples == number else f"  ({samples:,} images)")
-        for label, value, limit, samples in _comparison(results)
+        + ("" if samples == number else f"  ({samples:,} {results.get('unit', 'images')})")
+        for label, value, limit, samples in comparison(results)
     ]
     for split, found in results.get("retrieval", {}).items():
         lines.append(
@@ -222,12 +249,12 @@ def table(results: dict[str, Any]) -> str:
         )
         lines.append(f"truncation {truncation:<5} {values}")
     lines += [f"left out: {name}: {why}" for name, why in results.get("left_out", {}).items()]
-    lines.append(_measured_on(results))
+    lines.append(measured_on(results))
     lines.append("real: one half of the real images against the other, the limit")
     return "\n".join(lines)
 
 
-def _check_judge(judge: str | None) -> None:
+def check_judge(judge: str | None) -> None:
     """Refuse what can be neither a folder, a file nor the name of a model on the hub.
 
     Raises:
@@ -241,6 +268,15 @@ def _check_judge(judge: str | None) -> None:
     )
 
 
+def _add(results: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add results to others; what is known of real images, by class, or left out lies a level deeper."""
+    for name, value in more.items():
+        if isinstance(value, dict):
+            results.setdefault(name, {}).update(value)
+        else:
+            results[name] = value
+
+
 def _options_of_run(model: str) -> dict[str, Any]:
     """Return the options of the run that trained a model; nothing if its folder does not tell."""
     folder = Path(model).expanduser()
@@ -250,10 +286,15 @@ def _options_of_run(model: str) -> dict[str, Any]:
     return read_yaml(file) if file.is_file() else {}
 
 
-def _comparison(results: dict[str, Any]) -> list[tuple[str, str, str, int]]:
+def comparison(results: dict[str, Any]) -> list[tuple[str, str, str, int]]:
     """Return what was measured, its value, that of real images and the number of generated ones."""
     rows = []
-    for name, label in LABELS.items():
+    factors = {
+        name: f"accuracy of {name.removesuffix('_accuracy')}"
+        for name in (key.rpartition("_")[0] for key in results)
+        if name.endswith("_accuracy")
+    }
+    for name, label in {**LABELS, **factors}.items():
         value, samples = _score(results, name)
         if value is not None:
             limit, _ = _score(results["real"], name)
@@ -261,15 +302,16 @@ def _comparison(results: dict[str, Any]) -> list[tuple[str, str, str, int]]:
     return rows
 
 
-def _measured_on(results: dict[str, Any]) -> str:
+def measured_on(results: dict[str, Any]) -> str:
     """Return in words how many images were compared by what."""
     return (
-        f"measured on {results['num_samples']:,} generated and {results['num_real']:,} real images by "
+        f"measured on {results['num_samples']:,} generated and {results['num_real']:,} real "
+        f"{results.get('unit', 'images')} by "
         f"{results['features']}"
     )
 
 
-def _judge_steps(model: str) -> int:
+def judge_steps(model: str) -> int:
     """Return how long the judge of the run that trained a model was trained."""
     options = _options_of_run(model).get("judge") or {}
     return int(options.get("max_steps") or JudgeOptions().max_steps)
@@ -298,5 +340,5 @@ _SOURCES = {
     "validation_file",
     "max_train_images",
 }
-_COLUMNS = ("image_column", "label_column", "text_column", "attribute_columns")
+_COLUMNS = ("image_column", "label_column", "text_column", "attribute_columns", "sprite_size")
 _CONDITIONS = {"label_column", "text_column", "extra_text_columns", "attribute_columns"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.config.commands import refuse_options
-from hf_genmodels.config.evaluate import OF_GANS, OF_SEQ2SEQ, EvaluateOptions
+from hf_genmodels.config.evaluate import OF_GANS, OF_PIXELS, OF_SEQ2SEQ, EvaluateOptions
 from hf_genmodels.data.sources import Piece, TextSource
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_model, load_tokenizer, place_model
@@ -42,7 +42,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         UserError: If the model or the text cannot be read, or the options do not fit the model.
     """
-    refuse_options(options, {**OF_SEQ2SEQ, **OF_GANS}, "a language model")
+    refuse_options(options, {**OF_SEQ2SEQ, **OF_GANS, **OF_PIXELS}, "a language model")
     source = text_source(options)
     source.check()
     model: Any = load_model(options.model)

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from hf_genmodels.config.commands import refuse_options
-from hf_genmodels.config.evaluate import OF_GANS, OF_LANGUAGE_MODELS, EvaluateOptions
+from hf_genmodels.config.evaluate import OF_GANS, OF_LANGUAGE_MODELS, OF_PIXELS, EvaluateOptions
 from hf_genmodels.config.parser import read_yaml
 from hf_genmodels.data.buckets import collate_pairs
 from hf_genmodels.data.packing import IGNORED
@@ -80,7 +80,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         UserError: If the model or the pairs cannot be read, or they do not fit together.
     """
-    refuse_options(options, {**OF_LANGUAGE_MODELS, **OF_GANS}, "a sequence-to-sequence model")
+    refuse_options(
+        options, {**OF_LANGUAGE_MODELS, **OF_GANS, **OF_PIXELS}, "a sequence-to-sequence model"
+    )
     if any(name in TRANSLATED for name in options.metrics):
         check_tokenize(options.bleu_tokenizer)
     source = pair_source(options)
