@@ -17,6 +17,7 @@ from hf_genmodels.data.image_batches import EncodedCaptions
 from hf_genmodels.data.images import ImageData, ImageSet
 from hf_genmodels.data.sampling import permutation
 from hf_genmodels.data.seeding import mix_seed
+from hf_genmodels.engine.gan import conditioning_of
 from hf_genmodels.engine.gan_report import REAL_GRID, Grid
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.report import read_metrics, write_results
@@ -33,6 +34,7 @@ from hf_genmodels.models.modeling_gan import GenGANGenerator
 
 logger = logging.getLogger("hf_genmodels")
 MOST_REAL = 10_000
+MOST_REAL_CLIPS = 2_000
 STATISTICS_BATCHES = 20
 STATISTICS_BATCH_SIZE = 100
 _SAMPLE_STREAM, _STATISTICS_STREAM = 41, 42
@@ -49,6 +51,8 @@ class Measuring:
         labels: Their classes, (N,), if they have some.
         real_distance: Fréchet distance between two halves of the real images: the limit.
         description: What sees the features, in words.
+        factors: Where the classes of each factor stand among the probabilities, if a judge of factors
+            sees them: those that the generator is told.
     """
 
     extractor: Extractor
@@ -56,6 +60,7 @@ class Measuring:
     labels: np.ndarray | None
     real_distance: float
     description: str
+    factors: dict[str, slice]
 
 
 def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Measuring | None:
@@ -68,6 +73,7 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
     if source == "none":
         return None
     device = run.accelerator.device
+    factors: dict[str, slice] = {}
     if source == "auto":
         options = JudgeOptions(max_steps=config.judge.max_steps)
         with run.main_first():
@@ -80,6 +86,7 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
                 show_progress=run.is_main,
             )
         extractor: Extractor = JudgeFeatures(judge)
+        factors = _told_factors(conditioning_of(config, data), judge.config.factor_slices)
     else:
         extractor = open_extractor(source, device)
     images, labels = _reference(data)
@@ -96,12 +103,19 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
         return None
     first, second = real.halves()
     distance = frechet_distance(first.features, second.features)
-    return Measuring(extractor, real, labels, distance, extractor.name)
+    return Measuring(extractor, real, labels, distance, extractor.name, factors)
+
+
+def _told_factors(kind: str, factors: dict[str, slice]) -> dict[str, slice]:
+    """Return the factors that a generator is told: all by texts and attributes, the class by classes."""
+    told = {"none": (), "class": ("class",)}.get(kind, tuple(factors))
+    return {name: own for name, own in factors.items() if name in told}
 
 
 def _reference(data: ImageData) -> tuple[np.ndarray, np.ndarray | None]:
     """Return real images, at random from the training set, and their classes."""
-    chosen = mixed_places(data.train, np.arange(min(len(data.train), MOST_REAL)))
+    most = MOST_REAL_CLIPS if data.train.images.ndim == 5 else MOST_REAL
+    chosen = mixed_places(data.train, np.arange(min(len(data.train), most)))
     classes = data.train.labels if data.kind == "class" else None
     return data.train.images[chosen], None if classes is None else np.asarray(classes)[chosen]
 
@@ -259,8 +273,13 @@ def _compare(
         "eval_coverage": manifold.coverage,
         "eval_num_samples": len(features),
     }
+    chosen = np.concatenate([places for _, places in rows])
+    for name, own in measuring.factors.items():
+        ids = (data.train.factors or {})[name][chosen]
+        probabilities = np.concatenate([np.asarray(part.probabilities)[:, own] for part, _ in rows])
+        measured[f"eval_{name}_accuracy"] = class_accuracy(probabilities, ids).accuracy
     if measuring.labels is not None and generator.config.conditioning == "class":
-        labels = np.asarray(data.train.labels)[np.concatenate([places for _, places in rows])]
+        labels = np.asarray(data.train.labels)[chosen]
         if measuring.real.probabilities is not None:
             probabilities = np.concatenate([part.probabilities for part, _ in rows])
             measured["eval_accuracy"] = class_accuracy(probabilities, labels).accuracy
@@ -321,6 +340,8 @@ def validate(
 def _announce(run: Run, measured: dict[str, Any], health_line: str) -> None:
     if measured:
         names = {"eval_recall": "recall", "eval_coverage": "coverage", "eval_accuracy": "accuracy"}
+        factors = [name for name in measured if name.endswith("_accuracy") and name not in names]
+        names |= {name: name.split("_")[1] for name in factors}
         others = "".join(
             f"  {label} {measured[name]:.3f}" for name, label in names.items() if name in measured
         )
