@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.models.video_files import FRAMES_PER_SECOND
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -32,6 +33,14 @@ OF_GANS = {
     "grid": "Texts are printed, or written with --output.",
     "interpolate": "",
     "frames": "",
+    "num_videos": "",
+    "frames_per_second": "",
+}
+OF_VIDEOS = {"num_videos": "The number of images is --num_images.", "frames_per_second": ""}
+NOT_OF_VIDEOS = {
+    "num_images": "The number of clips is --num_videos.",
+    "interpolate": "",
+    "frames": "",
 }
 _NO_TOKENS = "What it draws is varied with --truncation and --seed."
 # Flags of all models that write texts -> what to do instead with one that draws images.
@@ -50,8 +59,21 @@ OF_TEXTS = {
 }
 OF_CLASSES = {"label": "It draws from texts: write them behind the folder."}
 OF_PROMPTS = {"file": "It reads no texts: name what to draw with --label."}
+# Rows of one batch, whose memory is claimed before the first token.
+AT_ONCE = ("num_return_sequences", "n_best", "num_beams")
+MOST_AT_ONCE = 10_000
+SEEDS = 2**32  # of numpy's global generator
 GRIDS = (".png",)
 ANIMATIONS = (".gif", ".webp")
+FASTEST = 100  # frames a second
+_COUNTS = (
+    "num_return_sequences",
+    "n_best",
+    "max_new_tokens",
+    "num_beams",
+    "num_images",
+    "num_videos",
+)
 Overlong = Literal["truncate", "error"]
 
 
@@ -72,7 +94,8 @@ class GenerateOptions:
     output: str | None = None
     """File to write instead of printing: JSON lines; for a sequence-to-sequence model also .txt, line i
     being the result of source i. Its work on a file goes on where it stopped when it is run again. For
-    a model that draws, a new folder of numbered PNG files."""
+    a model that draws, a new folder of numbered PNG files; for one that draws clips, a .gif, .webp or
+    .mp4 with all of them side by side, or a new folder of numbered WebP files."""
 
     source_column: str | None = None
     """Sequence to sequence: column of the sources in a table; by default `source`, or the only text."""
@@ -91,7 +114,8 @@ class GenerateOptions:
     """Images: factor of the noise, above 0 and at most 1; smaller is more typical and less varied."""
 
     grid: str | None = None
-    """Images: PNG file for a picture of all of them; rows are labels or prompts."""
+    """Images: PNG file for a picture of all of them; rows are labels or prompts. Clips: rows are clips, and
+    columns their frames."""
 
     interpolate: list[str] = field(default_factory=list)
     """Images: two labels or prompts, or with --label, a prompt or a model without labels two seeds. The
@@ -99,6 +123,12 @@ class GenerateOptions:
 
     frames: int = 8
     """Images: pictures on the way of --interpolate, both ends included."""
+
+    num_videos: int = 1
+    """Clips: how many for each label or prompt."""
+
+    frames_per_second: float = FRAMES_PER_SECOND
+    """Clips: how fast they are shown."""
 
     num_return_sequences: int = 1
     """Language models: texts for each prompt."""
@@ -158,10 +188,16 @@ class GenerateOptions:
         Raises:
             UserError: If a value cannot work, or options contradict each other.
         """
-        for name in ("num_return_sequences", "n_best", "max_new_tokens", "num_beams", "num_images"):
+        for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}. It must be at least 1.")
+            if value is not None and name in AT_ONCE and value > MOST_AT_ONCE:
+                raise UserError(
+                    f"--{name} is {value}. These are computed at once: at most {MOST_AT_ONCE:,}."
+                )
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
+            raise UserError(f"--seed is {self.seed}. It must lie between 0 and {SEEDS - 1}.")
         if self.top_k is not None and self.top_k < 0:
             raise UserError(f"--top_k is {self.top_k}. It must be 0 (all tokens) or more.")
         for name in ("temperature", "repetition_penalty"):
@@ -173,6 +209,11 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise UserError(f"--{name} is {value}. It must lie in (0, 1].")
+        if not 0 < self.frames_per_second <= FASTEST:
+            raise UserError(
+                f"--frames_per_second is {self.frames_per_second}. It must be above 0 and at most "
+                f"{FASTEST}."
+            )
         self._check_search()
         self._check_interpolation()
         if self.file is not None and self.prompts:

@@ -19,7 +19,9 @@ from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
 from tests import runs
 from tests.hub import generators
 from tests.hub.conftest import byte_tokenizer, random_model
+from tests.training.conftest import no_clean_process
 
+__all__ = ["no_clean_process"]
 FAMILIES = ("lm", "seq2seq", "recurrent", "gan", "judge")
 LIMIT = 1 << 30
 SECONDS = 30
