@@ -128,7 +128,7 @@ def test_what_cannot_be_drawn_is_refused(images, columns, labels, message):
 
 def test_animations_of_other_kinds_or_sizes_are_refused(tmp_path):
     picture = Image.new("RGB", (4, 4))
-    with pytest.raises(ValueError, match="moves is one of .gif, .webp, .mp4"):
+    with pytest.raises(ValueError, match=r"moves is one of \.gif, \.webp, \.mp4"):
         draw_animation(tmp_path / "a.avi", [picture])
     with pytest.raises(ValueError, match="one size"):
         draw_animation(tmp_path / "a.gif", [picture, Image.new("RGB", (5, 4))])

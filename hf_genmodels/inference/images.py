@@ -1,10 +1,10 @@
-"""Draw images with a GAN: a grid, a folder of files, or the way from one image to another."""
+"""Draw images or clips with a GAN: a grid, a folder of files, or the way from one image to another."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import secrets
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,19 +19,22 @@ from hf_genmodels.auto import resolve, task_of
 from hf_genmodels.config.commands import refuse_options
 from hf_genmodels.config.generate import (
     ANIMATIONS,
+    NOT_OF_VIDEOS,
     OF_CLASSES,
     OF_PROMPTS,
     OF_TEXTS,
+    OF_VIDEOS,
     GenerateOptions,
 )
-from hf_genmodels.errors import UserError
+from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.loading import load_model, load_tokenizer_if_any, place_model
 from hf_genmodels.image_grid import draw_animation, draw_grid, grid_image
+from hf_genmodels.inference.image_files import LARGEST_GRID, bytes_of, file_name, new_folder
 from hf_genmodels.inference.interpolation import draw_way
 from hf_genmodels.inference.language_texts import prompts_of
+from hf_genmodels.inference.videos import draw_clips
+from hf_genmodels.models.video_files import FORMATS
 
-LARGEST_GRID = 10_000  # images
-LONGEST_NAME = 40  # characters of a label in the name of a file
 AT_ONCE = 64  # images of one label that are drawn before they are written
 LARGEST_RANDOM_SEED = 2**31
 
@@ -66,6 +69,9 @@ class Drawing:
         self.options = options
         of_others = OF_CLASSES if self.config.conditioning == "text" else OF_PROMPTS
         refuse_options(options, of_others, "a model that draws images")
+        medium = "clips" if self.config.is_video else "images"
+        of_medium = NOT_OF_VIDEOS if self.config.is_video else OF_VIDEOS
+        refuse_options(options, of_medium, f"a model that draws {medium}")
         model = place_model(model, options.device)
         pipeline_class: Any = resolve(task_of(self.config).pipeline)
         self.pipe = pipeline_class(
@@ -120,21 +126,26 @@ class Drawing:
             sys.stderr.write(f"note: {name!r}: {warning.message}\n")
         return Subject(name, given)
 
+    @property
+    def number(self) -> int:
+        """How many images, or clips, of each subject are drawn."""
+        return int(getattr(self.options, self.pipe.count))
+
     def images(self, subject: Subject) -> Iterator[tuple[int, Any]]:
-        """Yield the seed and the picture of each image.
+        """Yield the seed and the picture of each image, or the seed and the frames of each clip.
 
         Raises:
             UserError: If the seed cannot be used.
         """
-        count = self.options.num_images
+        count = self.number
         for start in range(0, count, AT_ONCE):
             first = self.seed + start
             try:
                 drawn = self.pipe(
                     subject.given,
-                    num_images=min(AT_ONCE, count - start),
                     seed=first,
                     truncation=self.options.truncation,
+                    **{self.pipe.count: min(AT_ONCE, count - start)},
                 )
             except ValueError as error:
                 raise UserError(str(error)) from error
@@ -142,11 +153,11 @@ class Drawing:
 
 
 def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
-    """Draw images and write them.
+    """Draw images or clips and write them.
 
     Args:
         options: The model, what to draw and how.
-        output: Folder for numbered files, if they are wanted.
+        output: Folder for numbered files, or the file of an animation, if they are wanted.
 
     Yields:
         What was done, in words.
@@ -159,12 +170,22 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
         raise UserError("Say where the images shall go: --grid FILE.png or --output FOLDER.")
     if grid is not None and not grid.absolute().parent.is_dir():
         raise UserError(f"--grid {grid}: there is no folder {grid.parent}.")
-    if output is not None:
+    moves = output is not None and output.suffix.lower() in FORMATS
+    if moves and output is not None and output.suffix.lower() == ".mp4":
+        require_extra("av", "video")
+    if output is not None and not moves:
         _check_folder(output)
     drawing = Drawing(options)
+    if moves and not drawing.config.is_video:
+        raise UserError(
+            f"--output {output}: '{options.model}' draws images, and this is a file for clips. Name a "
+            "new folder, or give --grid FILE.png."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is cut was told when the subjects were checked
-        if grid is not None and options.interpolate:
+        if drawing.config.is_video:
+            done = draw_clips(drawing, grid, output)
+        elif grid is not None and options.interpolate:
             done = [_interpolate(drawing, grid)]
         else:
             done = _draw_subjects(drawing, grid, output)
@@ -176,41 +197,27 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
 def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> list[str]:
     """Write the images of all subjects into a picture, a folder or both; say what was done."""
     subjects = drawing.subjects()
-    total = len(subjects) * drawing.options.num_images
+    total = len(subjects) * drawing.number
     if grid is not None and total > LARGEST_GRID:
         raise UserError(
             f"--grid would hold {total:,} images, more than {LARGEST_GRID:,}. Write files with "
             "--output FOLDER, or lower --num_images."
         )
-    staging, done = None, []
+    pixels, done = [], []
+    numbers = itertools.count(1)
+    with new_folder(output) as folder, tqdm(total=total, unit=" images", disable=None) as progress:
+        for subject in subjects:
+            for seed, picture in drawing.images(subject):
+                if folder is not None:
+                    picture.save(folder / file_name(next(numbers), subject.name, seed))
+                progress.update()
+                if grid is not None:
+                    pixels.append(bytes_of(picture))
     if output is not None:
-        staging = output.with_name(f".{output.name}.partial")
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-    pixels: list[np.ndarray] = []
-    number = 0
-    try:
-        with tqdm(total=total, unit=" images", disable=None) as progress:
-            for subject in subjects:
-                for seed, picture in drawing.images(subject):
-                    number += 1
-                    if staging is not None:
-                        picture.save(staging / file_name(number, subject.name, seed))
-                    if grid is not None:
-                        pixels.append(_bytes_of(picture))
-                    progress.update()
-    except BaseException:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        raise
-    if staging is not None and output is not None:
-        if output.is_dir():
-            output.rmdir()
-        staging.rename(output)
         done.append(f"wrote {total:,} images to {output}")
     if grid is not None:
         one = len(subjects) == 1
-        columns = math.ceil(math.sqrt(total)) if one else drawing.options.num_images
+        columns = math.ceil(math.sqrt(total)) if one else drawing.number
         labels = [] if one else [subject.name for subject in subjects]
         draw_grid(grid, np.stack(pixels), columns, labels)
         done.append(f"drew {total:,} images into {grid}")
@@ -262,25 +269,6 @@ def write_way(path: Path, frames: np.ndarray, labels: list[str]) -> str:
     # There and back, so that it does not jump where it begins again.
     draw_animation(path, [*pictures, *pictures[-2:0:-1]], seconds=0.1, hold=0.1)
     return f"drew {rows:,} ways of {count} images into {path}"
-
-
-def file_name(number: int, label: str, seed: int) -> str:
-    """Return the name of an image's file: its number, what it shows, and the seed that draws it again.
-
-    Args:
-        number: From 1.
-        label: A label or prompt; what has no place in a name of a file becomes `_`.
-        seed: Its seed.
-    """
-    word = "".join(c if c.isalnum() or c == "-" else "_" for c in label)
-    word = "_".join(part for part in word.split("_") if part)[:LONGEST_NAME]
-    return "_".join(part for part in (f"{number:05d}", word, f"seed{seed}.png") if part)
-
-
-def _bytes_of(picture: Any) -> np.ndarray:
-    """Return a picture's bytes, (C, H, W)."""
-    pixels = np.asarray(picture)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _number_or_name(word: str, known: set[str]) -> int | str:

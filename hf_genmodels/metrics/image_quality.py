@@ -44,6 +44,7 @@ def image_quality(
     real_labels: npt.ArrayLike | None = None,
     *,
     seed: int = 0,
+    distance: str = "fid",
 ) -> Quality:
     """Compare generated with real images in every way that their number and labels allow.
 
@@ -58,9 +59,11 @@ def image_quality(
         labels: What each generated image was asked to be: classes (N,) or attributes (N, K).
         real_labels: The same of the real images; only classes are compared.
         seed: Seed of the choice of images where not all are compared.
+        distance: What to call the Fréchet distance: `fid`, or `fvd` where clips are compared.
     """
     quality = Quality({})
-    _measure(quality, "fid", len(generated), lambda: _frechet(generated, real))
+    frechet = lambda: {distance: frechet_distance(generated.features, real.features)}
+    _measure(quality, distance, len(generated), frechet)
     _measure(quality, "kid", len(generated), lambda: _kernel(generated, real, seed))
     fewest = min(len(generated), len(real), MOST_COMPARED)
     ours, theirs = _some(generated, fewest, seed), _some(real, fewest, seed + 1)
@@ -74,7 +77,11 @@ def image_quality(
 
 
 def real_against_real(
-    real: Features, labels: npt.ArrayLike | None = None, *, seed: int = 0
+    real: Features,
+    labels: npt.ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    distance: str = "fid",
 ) -> Quality:
     """Compare two halves of the real images: the best that any generator can reach, as far as is known.
 
@@ -82,6 +89,7 @@ def real_against_real(
         real: Features of real images.
         labels: Their labels, see `image_quality`.
         seed: Seed of the split.
+        distance: See `image_quality`.
 
     Raises:
         ValueError: If there are fewer than two images.
@@ -89,9 +97,9 @@ def real_against_real(
     first, second = halves(len(real), seed)
     ours, theirs = real.take(first), real.take(second)
     if labels is None:
-        return image_quality(ours, theirs, seed=seed)
+        return image_quality(ours, theirs, seed=seed, distance=distance)
     known = np.asarray(labels)
-    return image_quality(ours, theirs, known[first], known[second], seed=seed)
+    return image_quality(ours, theirs, known[first], known[second], seed=seed, distance=distance)
 
 
 def _measure(
@@ -104,10 +112,6 @@ def _measure(
         quality.left_out[name] = str(error)
         return
     quality.scores.update({f"{key}_{samples}": value for key, value in found.items()})
-
-
-def _frechet(generated: Features, real: Features) -> dict[str, float]:
-    return {"fid": frechet_distance(generated.features, real.features)}
 
 
 def _kernel(generated: Features, real: Features, seed: int) -> dict[str, float]:

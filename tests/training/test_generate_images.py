@@ -11,7 +11,7 @@ from PIL import Image
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import publish_folder
 from hf_genmodels.hub.loading import load_model
-from hf_genmodels.inference.images import file_name
+from hf_genmodels.inference.image_files import file_name
 from hf_genmodels.inference.interpolation import draw_way
 from hf_genmodels.models.pipeline_conditional_image import ClassToImagePipeline
 from hf_genmodels.training.generate import main
