@@ -26,7 +26,7 @@ MODELS = "hf_genmodels.models"
 CONFIG_AUTO = "transformers.models.auto.configuration_auto"
 MODEL_AUTO = "transformers.models.auto.modeling_auto"
 PIPELINES = "transformers.pipelines"
-Kind = Literal["language model", "seq2seq", "gan", "judge", "discriminator"]
+Kind = Literal["language model", "pixel model", "seq2seq", "gan", "judge", "discriminator"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Family:
         kind: What commands call it.
         config: Configuration class, as "module.Class" within `hf_genmodels.models`.
         models: Auto class of transformers -> model class, as "module.Class"; the last one is published.
-        tasks: What pipelines do with its folders; the first one that fits a configuration counts.
+        tasks: What pipelines do with its folders: all that fit a configuration, the first of them being what
+            the model is for.
         image_processor: Class that prepares images, as "module.Class" within `hf_genmodels.models`, and the
             field of the configuration that is empty where a model has none.
         companions: Subfolder of a published folder -> configuration class and class of the model in it,
@@ -96,12 +97,43 @@ TEXT_TO_IMAGE = Task(
     "text-to-image",
     pipeline="pipeline_conditional_image.TextToImagePipeline",
     type="multimodal",
-    when={"conditioning": ("text",)},
+    when={"conditioning": ("text",), "is_video": (False,)},
+)
+_DRAWS = {"draws_pictures": (True,)}
+PIXEL_TASKS = (
+    Task("text-to-image", "pipeline_pixels.TextToPixelsPipeline", "multimodal", _DRAWS),
+    Task("image-completion", "pipeline_pixels.CompletionPipeline", "multimodal", _DRAWS),
+    Task(
+        "image-super-resolution",
+        "pipeline_pixels.SuperResolutionPipeline",
+        "multimodal",
+        {"enlarges_pictures": (True,)},
+    ),
+    # Not image-to-text: transformers makes another task of that name before it looks at pipelines.
+    Task(
+        "image-to-caption",
+        "pipeline_pixels.CaptionPipeline",
+        "multimodal",
+        {"describes_pictures": (True,)},
+    ),
 )
 CLASS_TO_IMAGE = Task(
     "class-to-image",
     pipeline="pipeline_conditional_image.ClassToImagePipeline",
     type="image",
+    when={"conditioning": ("none", "class", "attributes"), "is_video": (False,)},
+)
+TEXT_TO_VIDEO = Task(
+    "text-to-video",
+    pipeline="pipeline_conditional_video.TextToVideoPipeline",
+    type="multimodal",
+    when={"conditioning": ("text",), "is_video": (True,)},
+)
+CLASS_TO_VIDEO = Task(
+    "class-to-video",
+    pipeline="pipeline_conditional_video.ClassToVideoPipeline",
+    type="image",
+    when={"conditioning": ("none", "class", "attributes"), "is_video": (True,)},
 )
 
 
@@ -113,7 +145,7 @@ FAMILIES: dict[str, Family] = {
             "AutoModel": "modeling_gpt.GenGPTModel",
             "AutoModelForCausalLM": "modeling_gpt.GenGPTForCausalLM",
         },
-        tasks=(Task("text-generation"),),
+        tasks=(*PIXEL_TASKS, Task("text-generation")),
         name="generator",
         companions={
             "discriminator": (
@@ -155,7 +187,7 @@ FAMILIES: dict[str, Family] = {
         kind="gan",
         config="configuration_gan.GenGANConfig",
         models={"AutoModel": "modeling_gan.GenGANGenerator"},
-        tasks=(TEXT_TO_IMAGE, CLASS_TO_IMAGE),
+        tasks=(TEXT_TO_IMAGE, CLASS_TO_IMAGE, TEXT_TO_VIDEO, CLASS_TO_VIDEO),
         name="generator",
         companions={
             "discriminator": (
@@ -184,9 +216,20 @@ def family_of(config: PreTrainedConfig) -> Family:
     return FAMILIES[config.model_type]
 
 
+def tasks_of(config: PreTrainedConfig) -> list[Task]:
+    """Return what pipelines do with a model of this configuration."""
+    return [task for task in family_of(config).tasks if task.fits(config)]
+
+
 def task_of(config: PreTrainedConfig) -> Task:
-    """Return what a pipeline does with a model of this configuration."""
-    return next(task for task in family_of(config).tasks if task.fits(config))
+    """Return what a model of this configuration is for."""
+    return tasks_of(config)[0]
+
+
+def kind_of(config: PreTrainedConfig) -> Kind:
+    """Return what commands call a model of this configuration."""
+    family = family_of(config)
+    return "pixel model" if task_of(config) in PIXEL_TASKS else family.kind
 
 
 def companion_name(model: PreTrainedModel) -> str | None:
@@ -219,17 +262,18 @@ def image_processor_for(config: PreTrainedConfig) -> str:
 
 def custom_pipelines_for(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """Return what `custom_pipelines` in config.json says: task -> the class and what it loads."""
-    task = task_of(config)
-    if not task.pipeline:
-        return {}
     head = family_of(config).head
-    return {task.name: {"impl": task.pipeline, "pt": [head], "type": task.type}}
+    return {
+        task.name: {"impl": task.pipeline, "pt": [head], "type": task.type}
+        for task in tasks_of(config)
+        if task.pipeline
+    }
 
 
 def code_files_for(config: PreTrainedConfig) -> list[Path]:
     """Return the files of `hf_genmodels/models` that travel with a model of this type."""
     folder = Path(__file__).parent / "models"
-    references = [*auto_map_for(config).values(), task_of(config).pipeline]
+    references = [*auto_map_for(config).values(), *(task.pipeline for task in tasks_of(config))]
     waiting = {reference.split(".")[0] for reference in references if reference}
     found: dict[str, Path] = {}
     while waiting:
@@ -307,18 +351,49 @@ def register_pipelines() -> None:
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    for family in FAMILIES.values():
+    known: dict[str, dict[str, tuple[Family, Task]]] = {}
+    for model_type, family in FAMILIES.items():
         for task in family.tasks:
-            if not task.pipeline:
-                continue
-            pipeline_class = resolve(task.pipeline)  # may register it, when its module is imported
-            if task.name not in PIPELINE_REGISTRY.supported_tasks:
-                PIPELINE_REGISTRY.register_pipeline(
-                    task.name,
-                    pipeline_class=pipeline_class,
-                    pt_model=getattr(transformers, family.head),
-                    type=task.type,
-                )
+            if task.pipeline:
+                known.setdefault(task.name, {})[model_type] = (family, task)
+    for name, owners in known.items():
+        # Importing its module may register a pipeline.
+        classes = {model_type: resolve(task.pipeline) for model_type, (_, task) in owners.items()}
+        if name in PIPELINE_REGISTRY.supported_tasks:
+            continue
+        # AutoModel, which knows the models without heads too, is asked last.
+        heads = sorted({family.head for family, _ in owners.values()}, key="AutoModel".__eq__)
+        PIPELINE_REGISTRY.register_pipeline(
+            name,
+            pipeline_class=_by_model(classes),
+            pt_model=tuple(getattr(transformers, head) for head in heads),
+            type=next(task.type for _, task in owners.values()),
+        )
+
+
+def _by_model(classes: Mapping[str, type]) -> type:
+    """Return a pipeline class for several types of models, which makes the pipeline of the one it is given.
+
+    Args:
+        classes: Type of the model -> class of its pipeline.
+    """
+    from transformers import Pipeline
+
+    if len(set(classes.values())) == 1:
+        return next(iter(classes.values()))
+
+    def make(_: type, model: Any, **options: Any) -> Any:
+        return classes[model.config.model_type](model=model, **options)
+
+    # What some of them need is loaded where it is there.
+    loads = {
+        name: found.pop() if len(found) == 1 else None
+        for name in ("_load_tokenizer", "_load_image_processor", "_load_processor")
+        for found in [{getattr(pipeline, name) for pipeline in classes.values()}]
+    }
+    never = dict.fromkeys(("_load_feature_extractor", "_load_video_processor"), False)
+    members = {"__new__": make, **never, **loads}
+    return type("PipelineOfTheModel", (Pipeline,), members)
 
 
 class PipelinesOfTheFolder:

@@ -20,6 +20,7 @@ IMPORTS = (
     "from transformers import pipeline",
     "from hf_genmodels.models.pipeline_text_to_text import TextToTextPipeline",
     "from hf_genmodels.models.pipeline_conditional_image import ClassToImagePipeline",
+    "from hf_genmodels.models.pipeline_pixels import CaptionPipeline",
     "from hf_genmodels.models.gan_text import Words",
 )
 CHECK = """
@@ -39,10 +40,14 @@ for kind, size in (("Seq2Seq", {"num_attention_heads": 1}), ("RNNSeq2Seq", {})):
 config = AutoConfig.for_model("gen_gan", architecture="mlp", image_size=4)
 assert type(AutoModel.from_config(config)).__name__ == "GenGANGenerator"
 from transformers.pipelines import PIPELINE_REGISTRY
-for name in ("class-to-image", "text-to-image"):
+task = PIPELINE_REGISTRY.supported_tasks["class-to-image"]
+assert task["impl"].__module__ == "hf_genmodels.models.pipeline_conditional_image"
+assert task["pt"] == (AutoModel,)
+assert PIPELINE_REGISTRY.supported_tasks["text-to-image"]["pt"] == (AutoModelForCausalLM, AutoModel)
+for name in ("image-completion", "image-super-resolution", "image-to-caption"):
     task = PIPELINE_REGISTRY.supported_tasks[name]
-    assert task["impl"].__module__ == "hf_genmodels.models.pipeline_conditional_image"
-    assert task["pt"] == (AutoModel,)
+    assert task["impl"].__module__ == "hf_genmodels.models.pipeline_pixels"
+    assert task["pt"] == (AutoModelForCausalLM,)
 task = PIPELINE_REGISTRY.supported_tasks["text-to-text"]
 assert task["impl"].__module__ == "hf_genmodels.models.pipeline_text_to_text"
 assert task["pt"] == (AutoModelForSeq2SeqLM,)

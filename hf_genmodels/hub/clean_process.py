@@ -57,8 +57,8 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
 
     Args:
         request: What `verify` asks for: folder, companions, auto_classes, head, picture (or none), the file of its inputs,
-            the name of its output and the file that takes it, text (or none), task (or none), prompt
-            and options of the pipeline, num_threads.
+            the name of its output and the file that takes it, text (or none), picture (or none), calls
+            of pipelines (task, prompt and options of each), num_threads.
         report: Filled step by step, so that a failure tells how far it came.
     """
     report["step"] = "importing torch and transformers"
@@ -104,18 +104,36 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
         load(getattr(transformers, list(config.auto_map)[-1]), request, subfolder=name)
 
     report["generated"] = []
-    if not request["task"]:
-        return
-    report["step"] = f"pipeline({request['task']!r})"
-    pipe = transformers.pipeline(
-        request["task"],
-        model=folder,
-        trust_remote_code=request["remote_code"],
-        device="cpu",
-    )
-    transformers.set_seed(0)
-    made = pipe(request["prompt"], **request["options"])
-    report["generated"] = [written(one) for one in made]
+    for call in request["calls"]:
+        report["step"] = f"pipeline({call['task']!r})"
+        pipe = transformers.pipeline(
+            call["task"],
+            model=folder,
+            trust_remote_code=request["remote_code"],
+            device="cpu",
+        )
+        transformers.set_seed(0)
+        made = pipe(given(call["prompt"]), **call["options"])
+        report["generated"].append([written(one) for one in made])
+
+
+def given(prompt: Any) -> Any:
+    """Return what a pipeline is given: a picture of random colours where one is described."""
+    return random_picture(prompt) if isinstance(prompt, dict) else prompt
+
+
+def random_picture(picture: dict[str, int]) -> Any:
+    """Return a picture of random colours, of PIL.
+
+    Args:
+        picture: `size`, its height and width, and `seed`, that of its colours.
+    """
+    import numpy as np
+    from PIL import Image
+
+    shape = (picture["size"], picture["size"], 3)
+    colours = np.random.default_rng(picture["seed"]).integers(0, 256, shape, dtype=np.uint8)
+    return Image.fromarray(colours)
 
 
 def pixels_of(processor: Any, picture: dict[str, int]) -> list[int]:
@@ -123,14 +141,9 @@ def pixels_of(processor: Any, picture: dict[str, int]) -> list[int]:
 
     Args:
         processor: The processor.
-        picture: Height and width of the picture, and the seed of its colours.
+        picture: See `random_picture`.
     """
-    import numpy as np
-    from PIL import Image
-
-    shape = (picture["size"], picture["size"], 3)
-    colours = np.random.default_rng(picture["seed"]).integers(0, 256, shape, dtype=np.uint8)
-    pixels: list[int] = processor(Image.fromarray(colours))["pixel_ids"].flatten().tolist()
+    pixels: list[int] = processor(random_picture(picture))["pixel_ids"].flatten().tolist()
     return pixels
 
 
@@ -148,9 +161,11 @@ def load(auto_class: Any, request: dict[str, Any], **options: Any) -> Any:
 
 
 def written(one: Any) -> str:
-    """Return a text that a pipeline wrote, or the digest of an image that it drew."""
+    """Return a text that a pipeline wrote, or the digest of an image or of each frame that it drew."""
     if isinstance(one, dict):
         return str(one["generated_text"])
+    if isinstance(one, list):
+        return "; ".join(written(frame) for frame in one)
     return f"{one.mode} {one.size} {hashlib.sha256(one.tobytes()).hexdigest()}"
 
 

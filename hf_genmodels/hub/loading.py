@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, Kind, image_processor_for, resolve, task_of
+from hf_genmodels.auto import FAMILIES, Kind, image_processor_for, kind_of, resolve, task_of
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import (
     TARGET_TOKENIZER,
@@ -80,7 +80,7 @@ def model_kind(source: str | Path) -> Kind:
         source: A folder, a checkpoint of a run, or the name of a repository on the hub.
 
     Returns:
-        The kind of its family. Of the models of transformers' own, those that make one text of
+        What commands call it. Of the models of transformers' own, those that make one text of
         another are `seq2seq` and all others are taken for language models.
 
     Raises:
@@ -88,7 +88,7 @@ def model_kind(source: str | Path) -> Kind:
     """
     config = _config_of(source)
     if config.model_type in FAMILIES:
-        return FAMILIES[config.model_type].kind
+        return kind_of(config)
     return "seq2seq" if config.is_encoder_decoder else "language model"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hf_genmodels.auto import FAMILIES, resolve, task_of
-from hf_genmodels.hub.clean_process import written
+from hf_genmodels.auto import FAMILIES, resolve, task_of, tasks_of
+from hf_genmodels.hub.clean_process import given, written
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +18,24 @@ DRAWN_PROMPT = "a red heart"
 MAX_CHECKED_TOKENS = 32
 NEW_TOKENS = 8
 NUM_IMAGES = 2
+PICTURE = {"size": 12, "seed": 0}  # of random colours
+
+
+@dataclass(frozen=True)
+class Call:
+    """A pipeline that must run.
+
+    Attributes:
+        task: Its name.
+        prompt: What it is given; `{"size": ..., "seed": ...}` is a picture of random colours.
+        options: Options of the call.
+        is_exact: Whether it draws nothing at random, so that its result is compared too.
+    """
+
+    task: str
+    prompt: Any = PROMPT
+    options: Mapping[str, Any] = field(default_factory=lambda: {"max_new_tokens": NEW_TOKENS})
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,19 +46,13 @@ class Probe:
         auto_classes: Auto classes that must load the folder, the one with the head last.
         inputs: Arguments of the model's forward pass.
         output: The field of its output that is compared to the last bit.
-        task: Pipeline that must run, or nothing.
-        prompt: What the pipeline is given.
-        options: Options of its call.
-        is_exact: Whether the pipeline draws nothing at random, so that its result is compared too.
+        calls: Pipelines that must run.
     """
 
     auto_classes: list[str]
     inputs: Mapping[str, torch.Tensor]
     output: str = "logits"
-    task: str = ""
-    prompt: Any = PROMPT
-    options: Mapping[str, Any] = field(default_factory=lambda: {"max_new_tokens": NEW_TOKENS})
-    is_exact: bool = False
+    calls: tuple[Call, ...] = ()
 
 
 def probe_of(model: PreTrainedModel) -> Probe:
@@ -53,26 +65,40 @@ def probe_of(model: PreTrainedModel) -> Probe:
     family = FAMILIES.get(config.model_type)
     if family is None:
         # Of transformers' own pipelines, none makes one text of another.
-        classes, task = ["AutoModel", "AutoModelForCausalLM"], "text-generation"
         if config.is_encoder_decoder:
-            classes, task = ["AutoModelForSeq2SeqLM"], ""
-        return Probe(classes, _texts(model), task=task)
+            return Probe(["AutoModelForSeq2SeqLM"], _texts(model))
+        classes = ["AutoModel", "AutoModelForCausalLM"]
+        return Probe(classes, _texts(model), calls=(Call("text-generation"),))
     classes, task = list(family.models), task_of(config).name
     if family.kind == "gan":
+        count = "num_videos" if config.is_video else "num_images"
         return Probe(
             classes,
             _noise(model),
             output="images",
-            task=task,
-            prompt=_drawn(config),
-            options={"num_images": NUM_IMAGES, "seed": 0},
-            is_exact=True,
+            calls=(Call(task, _drawn(config), {count: NUM_IMAGES, "seed": 0}, True),),
         )
     if family.kind == "judge":
         return Probe(classes, _pictures(config))
     if family.kind == "discriminator":
         return Probe(classes, _texts(model))
-    return Probe(classes, _texts(model), task=task, is_exact=family.kind == "seq2seq")
+    if config.to_dict().get("image_sizes"):
+        return Probe(classes, _texts(model), calls=_drawing_calls(config))
+    is_exact = family.kind == "seq2seq"
+    return Probe(classes, _texts(model), calls=(Call(task, is_exact=is_exact),))
+
+
+def _drawing_calls(config: Any) -> tuple[Call, ...]:
+    """Return calls of all pipelines of a language model that draws."""
+    drawn = {"num_images": NUM_IMAGES, "seed": 0}
+    known: dict[str, tuple[Any, Mapping[str, Any]]] = {
+        "text-to-image": (None, drawn),
+        "image-completion": (PICTURE, drawn),
+        "image-super-resolution": (PICTURE, drawn),
+        "image-to-caption": (PICTURE, {"max_new_tokens": NEW_TOKENS}),
+    }
+    names = [task.name for task in tasks_of(config) if task.name in known]
+    return tuple(Call(name, *known[name], is_exact=True) for name in names)
 
 
 def output_of(model: PreTrainedModel, probe: Probe) -> torch.Tensor:
@@ -84,22 +110,23 @@ def output_of(model: PreTrainedModel, probe: Probe) -> torch.Tensor:
     return result
 
 
-def written_by(pipe: Any, probe: Probe) -> list[str]:
+def written_by(pipe: Any, call: Call) -> list[str]:
     """Return what a pipeline makes of the prompt: texts, or digests of images."""
-    return [written(one) for one in pipe(probe.prompt, **probe.options)]
+    return [written(one) for one in pipe(given(call.prompt), **call.options)]
 
 
-def pipeline_of(model: PreTrainedModel, tokenizer: Any, target: Any) -> Any:
+def pipeline_of(task: str, model: PreTrainedModel, **parts: Any) -> Any:
     """Return this package's own pipeline for a model, on the CPU.
 
     Args:
+        task: What the pipeline does.
         model: The model.
-        tokenizer: Its tokenizer, if it has one.
-        target: The tokenizer of what it writes, if that is another one.
+        **parts: `tokenizer`, `target_tokenizer` and `image_processor`, those that it has.
     """
-    pipeline_class: Any = resolve(task_of(model.config).pipeline)
-    more = {} if target is None else {"target_tokenizer": target}
-    return pipeline_class(model=model, tokenizer=tokenizer, device="cpu", **more)
+    pipelines = {task.name: task.pipeline for task in tasks_of(model.config)}
+    pipeline_class: Any = resolve(pipelines[task])
+    there = {name: part for name, part in parts.items() if part is not None}
+    return pipeline_class(model=model, device="cpu", **there)
 
 
 def _texts(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -128,7 +155,7 @@ def _noise(model: Any) -> dict[str, torch.Tensor]:
 
     generator = torch.Generator().manual_seed(0)
     config, values = model.config, model.config.to_dict()
-    inputs = {"latents": torch.randn(2, values["latent_dim"], generator=generator)}
+    inputs = {"latents": torch.randn(2, config.noise_dim, generator=generator)}
     if values["conditioning"] == "class":
         inputs["class_labels"] = torch.tensor([0, config.num_labels - 1])
     elif values["conditioning"] == "attributes":
@@ -152,4 +179,6 @@ def _pictures(config: Any) -> dict[str, torch.Tensor]:
     import torch
 
     shape = (2, config.num_channels, config.image_size, config.image_size)
+    if config.is_video:
+        shape = (2, config.num_frames, *shape[1:])
     return {"pixel_values": torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1}

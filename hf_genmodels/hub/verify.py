@@ -23,14 +23,21 @@ from hf_genmodels.hub.loading import (
     load_tokenizer_if_any,
     model_folder,
 )
-from hf_genmodels.hub.probe import Probe, output_of, pipeline_of, probe_of, written_by
+from hf_genmodels.hub.probe import (
+    PICTURE,
+    Call,
+    Probe,
+    output_of,
+    pipeline_of,
+    probe_of,
+    written_by,
+)
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CLEAN_PROCESS = Path(__file__).with_name("clean_process.py")
-PICTURE = {"size": 12, "seed": 0}  # of random colours
 TEXT = " Grüße, 世界!  3.14\n\té 🙂 "
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -52,7 +59,7 @@ class VerifyReport:
         steps: What was done there, in order.
         output: What was compared: `logits`, or `images`.
         num_values: How many numbers of it were equal to the last bit.
-        generated: What the pipeline wrote, or the digests of the images that it drew.
+        generated: What the pipelines wrote, or the digests of the images that they drew.
         versions: Versions of torch and transformers.
         warnings: Lines that the clean process wrote to standard error.
     """
@@ -81,10 +88,10 @@ def verify_folder(
 
     The interpreter runs isolated and offline with an empty cache; it cannot import this package and
     cannot open a connection. It loads configuration, tokenizer, every Auto class of `auto_map`, the
-    companions and the pipeline. Its logits on fixed tokens, or its images of fixed noise, must be
+    companions and the pipelines. Its logits on fixed tokens, or its images of fixed noise, must be
     those of the folder loaded here through our own classes, to the last bit, and so must the
-    tokenizer's ids, the colours that its image processor sees, the text that a sequence-to-sequence model makes of a prompt, and the pictures of
-    a generator's pipeline.
+    tokenizer's ids, the colours that its image processor sees, the text that a sequence-to-sequence
+    model makes of a prompt, and what the pipelines of a model that draws make of theirs.
 
     Args:
         folder: The published folder.
@@ -117,8 +124,14 @@ def verify_folder(
             _compare_processor(folder, processor, report)
         found = load_file(request["output_file"])["output"]
         _compare_output(folder, probe.output, expected, found)
-    if probe.is_exact and probe.task:
-        _compare_pipeline(folder, loaded, tokenizer, probe, report["generated"])
+    parts = {
+        "tokenizer": tokenizer,
+        "target_tokenizer": load_target_tokenizer(folder),
+        "image_processor": processor,
+    }
+    for call, made in zip(probe.calls, report["generated"], strict=True):
+        if call.is_exact:
+            _compare_pipeline(folder, call, pipeline_of(call.task, loaded, **parts), made)
     return VerifyReport(
         folder=folder,
         steps=(
@@ -127,11 +140,11 @@ def verify_folder(
             *(["AutoImageProcessor"] if processor is not None else []),
             *probe.auto_classes,
             *request["companions"],
-            *([f"{probe.task} pipeline"] if probe.task else []),
+            *(f"{call.task} pipeline" for call in probe.calls),
         ),
         output=probe.output,
         num_values=expected.numel(),
-        generated="\n".join(report["generated"]),
+        generated="\n".join(line for lines in report["generated"] for line in lines),
         versions=report["versions"],
         warnings=warnings,
     )
@@ -157,13 +170,14 @@ def _request(folder: Path, probe: Probe, has_tokenizer: bool, scratch: Path) -> 
         "companions": companion_names(folder),
         "auto_classes": probe.auto_classes,
         "head": probe.auto_classes[-1],
-        "task": probe.task,
+        "calls": [
+            {"task": call.task, "prompt": call.prompt, "options": dict(call.options)}
+            for call in probe.calls
+        ],
         "inputs_file": str(scratch / "inputs.safetensors"),
         "output": probe.output,
         "output_file": str(scratch / "output.safetensors"),
         "text": TEXT if has_tokenizer else None,
-        "prompt": probe.prompt,
-        "options": dict(probe.options),
         "num_threads": torch.get_num_threads(),
     }
 
@@ -251,14 +265,11 @@ def _compare_processor(folder: Path, processor: Any, report: dict[str, Any]) -> 
         raise UserError(f"The image processor in '{folder}' gives other pixels in a clean process.")
 
 
-def _compare_pipeline(
-    folder: Path, model: PreTrainedModel, tokenizer: Any, probe: Probe, found: list[str]
-) -> None:
-    """Compare what the pipeline made there with what it makes here."""
-    pipe = pipeline_of(model, tokenizer, load_target_tokenizer(folder))
-    expected = written_by(pipe, probe)
+def _compare_pipeline(folder: Path, call: Call, pipe: Any, found: list[str]) -> None:
+    """Compare what a pipeline made there with what it makes here."""
+    expected = written_by(pipe, call)
     if found != expected:
-        what = "draws other images" if probe.output == "images" else "writes another text"
+        what = "draws other images" if "seed" in call.options else "writes another text"
         raise UserError(
             f"The pipeline in '{folder}' {what} where hf_genmodels is not installed: {found!r} "
             f"instead of {expected!r}."

@@ -156,6 +156,21 @@ class GenGPTConfig(PreTrainedConfig):
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def draws_pictures(self) -> bool:
+        """Whether a sequence may hold pictures."""
+        return bool(self.image_sizes)
+
+    @property
+    def enlarges_pictures(self) -> bool:
+        """Whether it may hold a picture of another size before the one that is drawn."""
+        return len(self.image_sizes) > 1
+
+    @property
+    def describes_pictures(self) -> bool:
+        """Whether texts about pictures follow them."""
+        return self.draws_pictures and self.caption_token_id is not None
+
     def validate_sizes(self) -> None:
         """Check that every size is positive and that heads divide the width.
 

@@ -12,6 +12,7 @@ the palette, T tokens of a prompt.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -47,15 +48,17 @@ class PixelSettings:
         """Check every value."""
         for name, lowest in (("temperature", 0), ("top_k", 0), ("guidance_scale", 0)):
             value = getattr(self, name)
-            whole = name == "top_k"
-            is_number = isinstance(value, int if whole else int | float)
-            if not is_number or isinstance(value, bool) or not lowest <= value < float("inf"):
-                kind = "whole number" if whole else "number"
+            is_whole = name == "top_k"
+            if not _is_number(value, is_whole) or not lowest <= value < float("inf"):
+                kind = "whole number" if is_whole else "number"
                 raise ValueError(f"{name} is {value!r}. It must be a {kind}, at least {lowest}.")
-        top_p = self.top_p
-        is_number = isinstance(top_p, int | float) and not isinstance(top_p, bool)
-        if not is_number or not 0 < top_p <= 1:
-            raise ValueError(f"top_p is {top_p!r}. It must be a number above 0, at most 1.")
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p!r}. It must be a number above 0, at most 1.")
+
+
+def _is_number(value: Any, is_whole: bool = False) -> bool:
+    kinds = (int,) if is_whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def picture_prompt(
@@ -85,9 +88,17 @@ def describing_prompt(config: GenGPTConfig, colours: Sequence[int]) -> list[int]
     Args:
         config: Configuration of a model of pictures.
         colours: Colours of the picture in raster order, of the first size.
+
+    Returns:
+        The tokens, after which the text follows.
+
+    Raises:
+        ValueError: If the model describes no pictures.
     """
     first = config.palette_token_id
     picture = [*picture_prompt(config), *(first + int(colour) for colour in colours)]
+    if config.caption_token_id is None:
+        raise ValueError("This model was not trained to describe pictures.")
     return [*picture, config.caption_token_id]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -45,13 +46,12 @@ def request_for(repo_id: str, folder: Path, scratch: Path) -> dict[str, Any]:
         "companions": companion_names(folder),
         "auto_classes": probe.auto_classes,
         "head": probe.auto_classes[-1],
-        "task": probe.task,
+        "calls": [dataclasses.asdict(call) for call in probe.calls],
         "inputs_file": str(scratch / f"{stem}-in"),
         "output": probe.output,
         "output_file": str(scratch / f"{stem}-out"),
         "text": TEXT if load_tokenizer_if_any(folder) is not None else None,
-        "prompt": probe.prompt,
-        "options": dict(probe.options),
+        "picture": None,
         "num_threads": torch.get_num_threads(),
     }
 
@@ -104,7 +104,7 @@ def test_strangers_load_every_family_from_the_hub(
         by_method = f"{name}-by-method"
         load_model(folder).push_to_hub(by_method)
         one = request_for(by_method, folder, tmp_path)
-        requests.append(one | {"companions": [], "text": None, "task": ""})
+        requests.append(one | {"companions": [], "text": None, "calls": []})
 
     reports = ask_a_stranger(hub, requests, tmp_path)
 
@@ -116,7 +116,7 @@ def test_strangers_load_every_family_from_the_hub(
             folder = folders[request["folder"]]
             for name, data in contents(folder).items():
                 assert (Path(report["snapshot"]) / name).read_bytes() == data
-            assert bool(report["generated"]) == bool(request["task"])
+            assert bool(report["generated"]) == bool(request["calls"])
 
 
 def test_a_stranger_loads_a_discriminator_that_was_uploaded_alone(
@@ -131,7 +131,7 @@ def test_a_stranger_loads_a_discriminator_that_was_uploaded_alone(
     request = request_for("ada/critic", gan, tmp_path) | {
         "companions": [],
         "text": None,
-        "task": "",
+        "calls": [],
         "inputs_file": str(tmp_path / "in"),
         "output": "logits",
     }
