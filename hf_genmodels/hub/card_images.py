@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PICTURES = {
     "grid": "report/grid.png",
     "real": "report/real.png",
+    "clips": "report/clips.webp",
     "progress": "report/progress.webp",
     "curves": "report/curves.png",
     "interpolation": "report/interpolation.png",
@@ -51,7 +52,10 @@ def image_values(
     pictures = {name: picture(folder, place) for name, place in PICTURES.items()}
     return {
         "pictures": pictures,
-        "has_pictures": any(place for name, place in pictures.items() if name != "grid"),
+        "is_video": task_of(config).name.endswith("-video"),
+        "has_pictures": any(
+            place for name, place in pictures.items() if name not in ("grid", "clips")
+        ),
         "has_real": any(metric.real is not None for metric in card.metrics),
         "has_features": any(metric.features for metric in card.metrics),
         "pipeline": task_of(config).name,

@@ -89,7 +89,7 @@ def kind_of(config: PreTrainedConfig) -> CardKind:
     """Return the kind of a model."""
     family = FAMILIES.get(config.model_type)
     if family is not None and family.kind == "gan":
-        return GAN_OF_TEXTS if task_of(config).reads_texts else GAN
+        return GANS[task_of(config).name]
     if family is not None and image_processor_for(config):
         return PIXELS
     return SEQ2SEQ if config.is_encoder_decoder else LANGUAGE_MODEL
@@ -130,10 +130,13 @@ def _seq2seq_facts(config: PreTrainedConfig) -> dict[str, Any]:
 def _gan_facts(config: Any) -> dict[str, Any]:
     colors = {1: "grey", 3: "RGB", 4: "RGBA"}
     counted = {"class": "classes", "attributes": "attributes"}.get(config.conditioning)
+    size = f"{config.image_size} x {config.image_size}, {colors[config.num_channels]}"
+    if config.is_video:
+        size = f"{config.num_frames} frames of {size}"
     facts = {
         "architecture": config.architecture,
-        "images": f"{config.image_size} x {config.image_size}, {colors[config.num_channels]}",
-        "noise": f"{config.latent_dim} numbers",
+        "clips" if config.is_video else "images": size,
+        "noise": f"{config.noise_dim} numbers",
     }
     return facts | ({counted: config.num_labels} if counted else {})
 
@@ -182,3 +185,25 @@ GAN_OF_TEXTS = replace(
     prompt="a red heart",
     describe=lambda *_: "A compact generative adversarial network that draws images of texts",
 )
+GAN_OF_CLIPS = replace(
+    GAN,
+    tags=("gan", "video-generation"),
+    limits=_GAN_LIMITS.replace("Images", "Clips")
+    .replace("images", "clips")
+    .replace("an image", "a clip"),
+    describe=lambda *_: "A compact generative adversarial network that draws short clips",
+)
+# By the names of their tasks.
+GANS = {
+    "class-to-image": GAN,
+    "text-to-image": GAN_OF_TEXTS,
+    "class-to-video": GAN_OF_CLIPS,
+    "text-to-video": replace(
+        GAN_OF_CLIPS,
+        task="text-to-video",
+        prompt="sneaker moving left",
+        describe=lambda *_: (
+            "A compact generative adversarial network that draws short clips of texts"
+        ),
+    ),
+}

@@ -37,6 +37,10 @@ CARDS: dict[str, tuple[CardData, Any]] = {
         CardData("toy", versions={"torch": "9.9"}),
         generators.config(conditioning="text"),
     ),
+    "video_gan": (
+        CardData("toy", versions={"torch": "9.9"}),
+        generators.config(conditioning="text", image_size=16, num_frames=4),
+    ),
 }
 
 
