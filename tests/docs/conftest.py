@@ -14,13 +14,36 @@ from hf_genmodels import (
     GenTextDiscriminatorConfig,
 )
 from hf_genmodels.hub.folder import publish_folder
+from hf_genmodels.models.image_processing_pixels import GenPixelsImageProcessor
 from hf_genmodels.tokenization import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
+from hf_genmodels.tokenization.pixels import PixelVocabulary, train_pixel_tokenizer
+
+
+def publish_pixels(folder):
+    """Publish a language model that draws, with random weights."""
+    labels, sizes, colours = ["Bag", "Sneaker"], [8, 4], [[0], [90], [170], [255]]
+    tokenizer = train_pixel_tokenizer(labels, vocab_size=270, num_colours=4, model_max_length=128)
+    vocabulary = PixelVocabulary.of(tokenizer, len(sizes))
+    config = GenGPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        image_sizes=sizes,
+        bos_token_id=vocabulary.begin,
+        eos_token_id=vocabulary.end,
+        pad_token_id=vocabulary.pad,
+        **vocabulary.config_fields,
+    )
+    processor = GenPixelsImageProcessor(colours, sizes, labels=labels)
+    publish_folder(GenGPTForCausalLM(config), tokenizer, folder, image_processor=processor)
 
 
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory):
-    """Folder with `runs/demo`, `runs/demo_translator`, `runs/demo_gan` and `runs/emoji` in it."""
+    """Folder with published models of every family in `runs`."""
     folder = tmp_path_factory.mktemp("readme")
     tokenizer = train_bpe(["She was here. It was a day."], vocab_size=300, model_max_length=64)
     ids = {
@@ -49,4 +72,5 @@ def published_demo(tmp_path_factory):
     texts = {name: shared[name] for name in ("vocab_size", "hidden_size", "num_attention_heads")}
     emoji = GenGANConfig(conditioning="text", generator_width=4, num_channels=3, **texts, **ids)
     publish_folder(GenGANGenerator(emoji), tokenizer, folder / "runs" / "emoji")
+    publish_pixels(folder / "runs" / "pixels")
     return folder
