@@ -73,6 +73,7 @@ def _eval_result(metric: Metric, task: str) -> EvalResult:
     circumstances = {
         "signature": metric.signature or None,
         "confidence_interval_95": None if metric.low is None else [metric.low, metric.high],
+        "num_tokens": metric.num_tokens,
         "num_sentences": metric.num_sentences,
         "num_images": metric.num_images,
         "features": metric.features or None,

@@ -89,7 +89,7 @@ def test_the_hub_reads_the_metadata(config):
         "num_sentences": 2000,
     }
     assert chrf.metric_name == "chrF"
-    assert loss.metric_args is None
+    assert loss.metric_args == {"num_tokens": 12_345}
     assert loss.dataset_split == "validation"
 
 
