@@ -112,11 +112,17 @@ def build_optimizer(
         for network, lr in rates.items()
         for kind, members in parameter_groups(networks.get_submodule(network)).items()
     ]
-    return torch.optim.AdamW(
-        groups,
-        betas=(config.beta1, config.beta2),
-        fused=all(can_fuse(group["params"]) for group in groups),
-    )
+    fused = all(can_fuse(group["params"]) for group in groups)
+    optimizer = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=fused)
+    # A run may stop before the generator is updated, and what is saved must be complete.
+    for group in groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device if fused else "cpu"),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
 
 
 def _load_generator(name: str) -> PreTrainedModel:
