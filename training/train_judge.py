@@ -1,8 +1,9 @@
-"""Train a judge of images: a small network by whose features generated images are measured.
+"""Train a judge of images or clips: a small network by whose features generated ones are measured.
 
     genmodels train judge --train_file my_images --output_dir runs/judge
     genmodels train judge --train_file sample:fashion_mnist/train.parquet --flip true --output_dir runs/judge
     genmodels train judge --dataset_name my/images --task rotation --output_dir runs/judge
+    genmodels train judge --train_file my_clips --num_frames 16 --output_dir runs/judge
     genmodels evaluate runs/gan --file my_images --judge runs/judge
 
 The training itself stands in `hf_genmodels.metrics.judge_training`; `genmodels train gan` and `genmodels
@@ -37,7 +38,7 @@ __all__ = ["main", "train"]
 KIND_OF: dict[str, Any] = {task: kind for kind, task in TASK_OF.items() if kind != "none"}
 DESCRIPTION = """\
 Train a judge on real images: a small network (LeNet-5's shape for grey images up to 32 x 32, else a small residual
-network) that learns their classes, attributes or captions, or, where nothing is known about them, how they were
+network; convolutions over space and time for clips) that learns their classes, attributes or captions, or, where nothing is known about them, how they were
 turned. `genmodels evaluate` measures generated images by its features: distances, precision and recall, accuracy,
 how well they match their captions. It is published as any model and loads as an image classifier."""
 
@@ -60,7 +61,8 @@ def train(config: TrainJudgeConfig) -> GenJudgeForImageClassification:
     config.check_login()
     device = place_model(torch.nn.Linear(1, 1), config.device).weight.device
     data = load_image_data(config, conditioning=KIND_OF.get(config.task))
-    print(f"images: {len(data.train):,} of {data.train_names}, {data.kind}")
+    unit = "clips" if config.num_frames > 1 else "images"
+    print(f"{unit}: {len(data.train):,} of {data.train_names}, {data.kind}")
     judge = train_judge(
         data, config, config, seed=config.seed, device=device, bf16=has_fast_bf16(device)
     )
@@ -69,7 +71,9 @@ def train(config: TrainJudgeConfig) -> GenJudgeForImageClassification:
     print(f"published in {folder}")
     if config.push_to_hub and (report := Uploads(folder, config).finish()):
         print(report)
-    print(f"measure a generator by it: genmodels evaluate GAN --file IMAGES --judge {folder}")
+    print(
+        f"measure a generator by it: genmodels evaluate GAN --file {unit.upper()} --judge {folder}"
+    )
     return judge
 
 

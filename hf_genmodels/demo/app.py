@@ -193,7 +193,8 @@ def _drawing_page(gradio: Any, model: Painter) -> None:
     with gradio.Row():
         with gradio.Column():
             given = _drawn(gradio, model)
-            count = gradio.Slider(1, drawing.MOST_IMAGES, 16, step=1, label="Images")
+            name = "Clips" if model.is_video else "Images"
+            count = gradio.Slider(1, drawing.MOST_IMAGES, 16, step=1, label=name)
             truncation = gradio.Slider(
                 drawing.SMALLEST_TRUNCATION,
                 1,
@@ -205,7 +206,7 @@ def _drawing_page(gradio: Any, model: Painter) -> None:
             seed = _seed(gradio)
             draw = gradio.Button("Draw", variant="primary")
         images = gradio.Gallery(
-            label="Images",
+            label=name,
             columns=4,
             format="png",
             interactive=False,

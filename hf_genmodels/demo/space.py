@@ -22,7 +22,10 @@ TEMPLATES = {
     "text-to-text": "rewriting.py.j2",
     "class-to-image": "drawing.py.j2",
     "text-to-image": "drawing.py.j2",
+    "class-to-video": "drawing.py.j2",
+    "text-to-video": "drawing.py.j2",
 }
+VIDEO_TASKS = ("class-to-video", "text-to-video")
 EMOJI = {"text-generation": "📖", "text-to-text": "🔁"}
 NEWEST_PYTHON = "3.12"
 
@@ -111,6 +114,7 @@ def _facts(config: Any, model_id: str, task: str) -> dict[str, Any]:
         "name": model_id.split("/")[1],
         "task": task,
         "conditioning": config.to_dict().get("conditioning"),
+        "frame_scale": max(1, drawing.LARGE // config.image_size) if task in VIDEO_TASKS else None,
         "most_tokens": writing.MOST_TOKENS,
         "most_beams": rewriting.MOST_BEAMS,
         "most_images": drawing.MOST_IMAGES,

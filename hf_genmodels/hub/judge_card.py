@@ -17,6 +17,7 @@ _LEARNED = {
     "attributes": "It tells which attributes they have: {names}.",
     "rotation": "It learned by how many quarters images were turned, which needs no labels.",
     "matching": "It tells how well an image and a text go together.",
+    "factors": "It tells of each clip: {names}.",
 }
 _MOST_NAMES = 20
 _CARD = """\
@@ -26,7 +27,7 @@ _CARD = """\
 
 # {name}
 
-A judge of images: a small network that was trained on real images, {size} x {size} with {channels}, so that
+A judge of {medium}: a small network that was trained on real {medium}, {shape} with {channels}, so that
 generated ones can be measured by what it sees in them. {learned}
 Of what it was not trained on: {accuracy}.
 
@@ -40,18 +41,18 @@ import torch
 from transformers import AutoModelForImageClassification
 
 judge = AutoModelForImageClassification.from_pretrained("{place}", trust_remote_code=True)
-pixels = torch.rand(1, {number}, {size}, {size}) * 2 - 1  # an image, from -1 to 1
+pixels = torch.rand({numbers}) * 2 - 1  # {one}, from -1 to 1
 print(judge.features(pixels).shape)
 ```
 
 `trust_remote_code=True` runs the Python files beside the weights; read them first. Where the package
 `hf_genmodels` is installed it is not needed, and this measures a generator by the judge:
-`genmodels evaluate GAN --file IMAGES --judge {name}`
+`genmodels evaluate GAN --file {argument} --judge {name}`
 
 ## Limits
 
-It knows the kind of images that it was trained on and no other. It was made to compare collections of images, not to
-decide anything about a single one.
+It knows the kind of {medium} that it was trained on and no other. It was made to compare collections of {medium}, not
+to decide anything about a single one.
 """
 
 
@@ -97,17 +98,23 @@ def judge_card(
     """
     names = list((config.id2label or {}).values())
     listed = ", ".join(text.inline(str(label)) for label in names[:_MOST_NAMES])
+    side = (config.image_size, config.image_size)
+    numbers = (1, *([config.num_frames] if config.is_video else []), config.num_channels, *side)
+    frames = f"{config.num_frames} frames of " if config.is_video else ""
     metadata = ModelCardData(
         library_name="transformers",
-        pipeline_tag="image-classification",
+        pipeline_tag="video-classification" if config.is_video else "image-classification",
         tags=["hf_genmodels", "custom_code", "image-quality"],
     )
     return _CARD.format(
         metadata=metadata.to_yaml(),
         name=text.inline(name),
         place=text.string(text.code(model_id or name)),
-        size=config.image_size,
-        number=config.num_channels,
+        medium="clips" if config.is_video else "images",
+        one="a clip" if config.is_video else "an image",
+        argument="CLIPS" if config.is_video else "IMAGES",
+        shape=f"{frames}{config.image_size} x {config.image_size}",
+        numbers=", ".join(map(str, numbers)),
         channels={1: "one grey channel", 3: "three colours", 4: "three colours and opacity"}[
             config.num_channels
         ],

@@ -175,8 +175,8 @@ def describe_accuracy(config: GenJudgeConfig) -> str:
     """Return what `config.accuracy` says, in words."""
     if config.task == "factors":
         shares = (config.factor_accuracies or {}).items()
-        told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares)
-        return f"of held-out clips are told rightly: {told}"
+        told = " and ".join(f"{name} of {100 * share:.1f} %" for name, share in shares)
+        return f"{told} of held-out clips are told rightly"
     what = {
         "class": "of held-out images are classified rightly",
         "attributes": "of the attributes of held-out images are found",

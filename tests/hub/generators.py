@@ -12,6 +12,13 @@ from hf_genmodels.models.modeling_gan import GenGANDiscriminator, GenGANGenerato
 from tests.hub.translators import make_tokenizer
 
 LABELS = ("T-shirt/top", "Ankle boot", "Bag")
+CLIPS: dict[str, Any] = {
+    "num_frames": 4,
+    "motion_dim": 3,
+    "motion_hidden_size": 4,
+    "video_downsampling": 1,
+    "video_discriminator_width": 4,
+}
 
 
 def config(**fields: Any) -> GenGANConfig:
@@ -54,7 +61,7 @@ def text_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {"conditioning": "text", "vocab_size": len(tokenizer), "id2label": None, **ids}
 
 
-def text_generator() -> tuple[GenGANGenerator, PreTrainedTokenizerFast]:
+def text_generator(**fields: Any) -> tuple[GenGANGenerator, PreTrainedTokenizerFast]:
     """Return a generator that reads texts of up to 16 tokens, and its tokenizer."""
     tokenizer = make_tokenizer()
-    return generator(**text_fields(tokenizer)), tokenizer
+    return generator(**text_fields(tokenizer), **fields), tokenizer
