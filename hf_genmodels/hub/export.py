@@ -50,8 +50,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 # Format and model type -> why there is none.
 REFUSED = {
-    ("onnx", "gen_rnn_seq2seq"): "Its recurrent layers pack rows of unequal length, which a graph "
-    "for every length cannot hold.",
+    ("onnx", "gen_rnn_seq2seq"): "It branches on the lengths of the rows and packs them by length, "
+    "where torch.export stops: such a branch depends on the data.",
 }
 # Types of transformers' own -> what makes a model of this package of one.
 IMPORTERS = {
