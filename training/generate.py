@@ -6,6 +6,10 @@ genmodels generate my-translator "Good morning." --num_beams 5 --attention map.p
 genmodels generate my-translator --file english.txt --output spanish.txt
 genmodels generate my-gan --label sneaker --num_images 64 --grid sneakers.png --seed 1 --truncation 0.8
 genmodels generate my-gan --interpolate sneaker bag --grid between.gif
+genmodels generate my-pixel-model sneaker bag --guidance_scale 2 --top_p 0.9 --grid drawn.png
+genmodels generate my-pixel-model --complete shoe.png --keep 0.5 --grid completed.png
+genmodels generate my-pixel-model --enlarge small.png --grid enlarged.png
+genmodels generate my-pixel-model --describe shoe.png
 genmodels generate my-text-gan "a red heart" "a cat" --output drawings
 """
 
@@ -34,7 +38,8 @@ Generate with a trained model of any family. A language model continues prompts 
 --greedy and --num_beams turn that off. A sequence-to-sequence model makes one text of another (translates,
 continues, summarises, answers) and searches the best one, as its generation_config.json says or by --num_beams;
 --temperature, --top_k, --top_p or --min_p let it draw. A GAN draws images of labels or texts into --grid FILE.png
-or into PNG files in the folder --output. What a flag is for, if not for all models, stands before it."""
+or into PNG files in the folder --output; so does a language model that draws, which also completes (--complete),
+enlarges (--enlarge) and describes (--describe) pictures. What a flag is for, if not for all models, stands before it."""
 
 
 def continue_prompts(options: GenerateOptions, output: Path | None) -> None:
@@ -75,8 +80,27 @@ def draw_images(options: GenerateOptions, output: Path | None) -> None:
         print(_shown(line), flush=True)
 
 
+def draw_pictures(options: GenerateOptions, output: Path | None) -> None:
+    """Write the pictures that a language model draws, or print what it writes about pictures."""
+    from hf_genmodels.inference.pixels import describe, draw
+
+    if not options.describe:
+        for line in draw(options, output):
+            print(_shown(line), flush=True)
+        return
+    texts = describe(options)
+    if output is None:
+        for file, text in texts:
+            print(_shown(f"{file}: {text}" if len(options.describe) > 1 else text), flush=True)
+        return
+    lines = [json.dumps({"file": file, "text": text}, ensure_ascii=False) for file, text in texts]
+    output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    print(f"wrote {len(lines):,} texts to {output}")
+
+
 RUNS: dict[Kind, Callable[[GenerateOptions, Path | None], None]] = {
     "language model": continue_prompts,
+    "pixel model": draw_pictures,
     "seq2seq": rewrite_sources,
     "gan": draw_images,
 }

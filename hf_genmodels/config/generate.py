@@ -36,6 +36,13 @@ OF_GANS = {
     "num_videos": "",
     "frames_per_second": "",
 }
+OF_PIXELS = {
+    "guidance_scale": "",
+    "complete": "",
+    "keep": "",
+    "enlarge": "",
+    "describe": "",
+}
 OF_VIDEOS = {"num_videos": "The number of images is --num_images.", "frames_per_second": ""}
 NOT_OF_VIDEOS = {
     "num_images": "The number of clips is --num_videos.",
@@ -57,6 +64,38 @@ OF_TEXTS = {
     "show_draft": "",
     "int8": "",
 }
+# Flags that mean nothing to a language model that draws -> what to do instead.
+NOT_OF_PIXELS = {
+    "n_best": "The number of pictures is --num_images.",
+    "min_p": "What is drawn is varied with --temperature, --top_k and --top_p.",
+    "repetition_penalty": "",
+    "num_beams": "",
+    "length_penalty": "",
+    "overlong": "",
+    "attention": "",
+    "show_draft": "",
+    "source_column": "Its --file is a text file with a prompt on each line.",
+    "source_lang": "",
+    "truncation": "What is drawn is varied with --temperature, --top_k and --top_p.",
+    "interpolate": "",
+    "frames": "",
+    "num_videos": "The number of pictures is --num_images.",
+    "frames_per_second": "",
+}
+NOT_OF_DESCRIPTIONS = {
+    "num_images": "The number of texts is --num_return_sequences.",
+    "label": "How a text shall begin stands behind the folder.",
+    "guidance_scale": "",
+    "complete": "Do one after the other.",
+    "keep": "",
+    "enlarge": "Do one after the other.",
+    "grid": "Texts are printed, or written with --output.",
+    "file": "",
+}
+NOT_OF_PICTURES = {
+    "num_return_sequences": "The number of pictures is --num_images.",
+    "max_new_tokens": "",
+}
 OF_CLASSES = {"label": "It draws from texts: write them behind the folder."}
 OF_PROMPTS = {"file": "It reads no texts: name what to draw with --label."}
 # Rows of one batch, whose memory is claimed before the first token.
@@ -66,6 +105,7 @@ SEEDS = 2**32  # of numpy's global generator
 GRIDS = (".png",)
 ANIMATIONS = (".gif", ".webp")
 FASTEST = 100  # frames a second
+LARGEST_SCALE = 100
 _COUNTS = (
     "num_return_sequences",
     "n_best",
@@ -120,6 +160,21 @@ class GenerateOptions:
     interpolate: list[str] = field(default_factory=list)
     """Images: two labels or prompts, or with --label, a prompt or a model without labels two seeds. The
     way from one to the other is written to --grid: a .png, rows being noise, or a .gif or .webp."""
+
+    complete: list[str] = field(default_factory=list)
+    """Language models that draw: files of pictures whose upper part is kept and whose rest is drawn."""
+
+    keep: float = 0.5
+    """With --complete: part of the rows that is kept, from 0 to 1."""
+
+    enlarge: list[str] = field(default_factory=list)
+    """Language models that draw: files of small pictures to draw large. Large ones are made small first."""
+
+    describe: list[str] = field(default_factory=list)
+    """Language models that draw: files of pictures to write about. A prompt is how the texts begin."""
+
+    guidance_scale: float | None = None
+    """Language models that draw: 1 is the model itself, more follows the prompt closer, 0 leaves it out."""
 
     frames: int = 8
     """Images: pictures on the way of --interpolate, both ends included."""
@@ -205,6 +260,14 @@ class GenerateOptions:
             if value is not None and value <= 0:
                 hint = " For the likeliest tokens use --greedy." if name == "temperature" else ""
                 raise UserError(f"--{name} is {value}. It must be positive.{hint}")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= LARGEST_SCALE:
+            raise UserError(
+                f"--guidance_scale is {self.guidance_scale}. It must lie between 0 and {LARGEST_SCALE}."
+            )
+        if not 0 <= self.keep <= 1:
+            raise UserError(f"--keep is {self.keep}. It must lie between 0 and 1.")
+        if self.keep != type(self).keep and not self.complete:
+            raise UserError("--keep is for --complete FILE, which was not given.")
         for name in ("top_p", "min_p", "truncation"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:

@@ -21,6 +21,7 @@ from hf_genmodels.config.generate import (
     ANIMATIONS,
     NOT_OF_VIDEOS,
     OF_CLASSES,
+    OF_PIXELS,
     OF_PROMPTS,
     OF_TEXTS,
     OF_VIDEOS,
@@ -63,7 +64,7 @@ class Drawing:
     """
 
     def __init__(self, options: GenerateOptions):
-        refuse_options(options, OF_TEXTS, "a model that draws images")
+        refuse_options(options, OF_TEXTS | OF_PIXELS, "a model that draws images")
         model: Any = load_model(options.model)
         self.config = model.config
         self.options = options
@@ -174,7 +175,7 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
     if moves and output is not None and output.suffix.lower() == ".mp4":
         require_extra("av", "video")
     if output is not None and not moves:
-        _check_folder(output)
+        check_folder(output)
     drawing = Drawing(options)
     if moves and not drawing.config.is_video:
         raise UserError(
@@ -284,8 +285,15 @@ def _seed(word: str) -> int:
     return int(word)
 
 
-def _check_folder(folder: Path) -> None:
-    """Check that a folder can be made: it is not there, or empty."""
+def check_folder(folder: Path) -> None:
+    """Check that a folder can be made: it is not there, or empty.
+
+    Args:
+        folder: The folder for drawn images.
+
+    Raises:
+        UserError: If it is a file, or holds something.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file. Name a new folder for the images.")
     if folder.is_dir() and any(folder.iterdir()):

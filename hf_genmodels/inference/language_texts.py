@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_genmodels.config.commands import refuse_options
-from hf_genmodels.config.generate import OF_GANS, OF_SEQ2SEQ, GenerateOptions
+from hf_genmodels.config.generate import OF_GANS, OF_PIXELS, OF_SEQ2SEQ, GenerateOptions
 from hf_genmodels.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def generate(options: GenerateOptions) -> Iterator[Text]:
     Raises:
         UserError: If the model or the file cannot be read, or a prompt is too long.
     """
-    refuse_options(options, OF_SEQ2SEQ | OF_GANS, "a language model")
+    refuse_options(options, OF_SEQ2SEQ | OF_GANS | OF_PIXELS, "a language model")
     prompts = prompts_of(options)
     model, tokenizer = load(options)
     encoded = [encode_prompt(model, tokenizer, prompt) for prompt in prompts]

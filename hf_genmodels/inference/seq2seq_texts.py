@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from hf_genmodels.attention_map import draw_attention, token_labels
 from hf_genmodels.config.commands import refuse_options
-from hf_genmodels.config.generate import OF_GANS, OF_LANGUAGE_MODELS, GenerateOptions
+from hf_genmodels.config.generate import OF_GANS, OF_LANGUAGE_MODELS, OF_PIXELS, GenerateOptions
 from hf_genmodels.data.seeding import mix_seed
 from hf_genmodels.data.source_texts import SourceTexts
 from hf_genmodels.errors import UserError, require_extra
@@ -91,7 +91,9 @@ class Rewriter:
     """
 
     def __init__(self, options: GenerateOptions, *, with_scores: bool):
-        refuse_options(options, OF_LANGUAGE_MODELS | OF_GANS, "a sequence-to-sequence model")
+        refuse_options(
+            options, OF_LANGUAGE_MODELS | OF_GANS | OF_PIXELS, "a sequence-to-sequence model"
+        )
         self.options = options
         self.sources = SourceTexts(
             file=options.file,
