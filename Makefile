@@ -10,7 +10,7 @@ KILLS ?= 200
 SEED ?= 0
 
 BIN := .venv/bin
-EXTRAS := train,metrics,lora,plots,export,demo,docs,dev
+EXTRAS := train,metrics,lora,plots,video,export,demo,docs,dev
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
 
 .DEFAULT_GOAL := help

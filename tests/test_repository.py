@@ -25,7 +25,7 @@ INSTALLED_AS["hf_genmodels/model_cards"] = ROOT / "model_cards"
 PRESETS = ("cpu_2", "gpu_1", "ddp", "fsdp2")
 # Libraries of the extras: imported where they are used, so that the rest works without them.
 OPTIONAL = {
-    "ctranslate2", "datasets", "evaluate", "gradio", "matplotlib", "onnx", "onnxruntime", "onnxscript", "peft",
+    "av", "ctranslate2", "datasets", "evaluate", "gradio", "matplotlib", "onnx", "onnxruntime", "onnxscript", "peft",
     "sacrebleu", "torch_fidelity",
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Pictures in a row as a file that moves: GIF, WebP or MP4."""
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -98,7 +99,7 @@ def _write_animation(
 def _write_mp4(path: Path, frames: Sequence[Image.Image], frames_per_second: float) -> None:
     """Write H.264 with 4:2:0 colours, which every player reads."""
     try:
-        import av
+        av = importlib.import_module("av")
     except ImportError as error:
         raise ValueError(
             f"{path.suffix} is written by the library PyAV, which is not installed: pip install av. "
