@@ -73,7 +73,6 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
     if source == "none":
         return None
     device = run.accelerator.device
-    factors: dict[str, slice] = {}
     if source == "auto":
         options = JudgeOptions(max_steps=config.judge.max_steps)
         with run.main_first():
@@ -86,7 +85,6 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
                 show_progress=run.is_main,
             )
         extractor: Extractor = JudgeFeatures(judge)
-        factors = _told_factors(conditioning_of(config, data), judge.config.factor_slices)
     else:
         extractor = open_extractor(source, device)
     images, labels = _reference(data)
@@ -103,13 +101,21 @@ def prepare_measuring(run: Run, config: TrainGANConfig, data: ImageData) -> Meas
         return None
     first, second = real.halves()
     distance = frechet_distance(first.features, second.features)
+    factors = _told_factors(conditioning_of(config, data), extractor, data)
     return Measuring(extractor, real, labels, distance, extractor.name, factors)
 
 
-def _told_factors(kind: str, factors: dict[str, slice]) -> dict[str, slice]:
-    """Return the factors that a generator is told: all by texts and attributes, the class by classes."""
-    told = {"none": (), "class": ("class",)}.get(kind, tuple(factors))
-    return {name: own for name, own in factors.items() if name in told}
+def _told_factors(kind: str, extractor: Extractor, data: ImageData) -> dict[str, slice]:
+    """Return where a judge sees what a generator is told: by texts and attributes all, by classes the class."""
+    if not isinstance(extractor, JudgeFeatures):
+        return {}
+    config = extractor.model.config
+    told = {"none": (), "class": ("class",)}.get(kind, tuple(data.factor_names))
+    return {
+        name: own
+        for name, own in config.factor_slices.items()
+        if name in told and config.factors[name] == data.factor_names.get(name)
+    }
 
 
 def _reference(data: ImageData) -> tuple[np.ndarray, np.ndarray | None]:

@@ -11,6 +11,7 @@ from PIL import Image
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_model
 from hf_genmodels.training.train_gan import main
+from hf_genmodels.training.train_judge import main as train_judge
 from tests import runs
 
 FRAMES = 4
@@ -93,6 +94,23 @@ def test_strips_and_moving_grids_are_drawn(image_table: Path, tmp_path: Path):
         assert Image.open(report / name).n_frames == FRAMES
     assert (report / "real.png").is_file()
     assert Image.open(report / "progress.webp").n_frames == 2
+
+
+@pytest.mark.parametrize("way", ["text", "class"])
+def test_a_judge_says_how_often_what_and_where_are_right(
+    way: str, image_table: Path, tmp_path: Path
+):
+    sprites = ["--num_frames", str(FRAMES), "--sprite_size", "8", "--image_size", "16"]
+    sizes = ["--width", "4", "--feature_dim", "4", "--max_steps", "2", "--label_column", "label"]
+    judge = tmp_path / "judge"
+    train_judge(["--train_file", str(image_table), "--output_dir", str(judge), *sprites, *sizes])
+    options = {"judge__features": judge, "judge__num_samples": 16, "model__conditioning": way}
+    output = train(image_table, tmp_path / "run", label_column="label", **options)
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    measured = lines[-1]
+    assert measured["eval_fid"] > 0
+    assert 0 <= measured["eval_class_accuracy"] <= 1
+    assert ("eval_direction_accuracy" in measured) == (way == "text")
 
 
 def test_a_trained_model_is_trained_on(image_table: Path, tmp_path: Path):
