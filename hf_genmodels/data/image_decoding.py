@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from hf_genmodels.config.images import Resize
 from hf_genmodels.errors import UserError
-from hf_genmodels.models.picture_fitting import WHITE, channels_first, fitted, with_channels
+from hf_genmodels.models.picture_fitting import WHITE, fitted, to_bytes, with_channels
 
 # Endings of the files of a folder that are taken for images.
 SUFFIXES = (
@@ -113,7 +113,7 @@ def decode(
         BrokenImageError: As `open_image`.
     """
     image = fitted(open_image(content, near=image_size), image_size, resize)
-    return channels_first(with_channels(image, num_channels))
+    return to_bytes(with_channels(image, num_channels)).numpy()
 
 
 def channels_of(image: Image.Image) -> int:

@@ -19,7 +19,7 @@ from hf_genmodels.data.image_decoding import (
     stream,
 )
 from hf_genmodels.errors import require_extra
-from hf_genmodels.models.picture_fitting import channels_first, fitted, with_channels
+from hf_genmodels.models.picture_fitting import fitted, to_bytes, with_channels
 
 # Endings of videos, which Pillow does not read.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
@@ -74,7 +74,7 @@ def decode_clip(
         BrokenImageError: As `open_frames`.
     """
     frames = (fitted(frame, image_size, resize) for frame in open_frames(content, num_frames))
-    return np.stack([channels_first(with_channels(frame, num_channels)) for frame in frames])
+    return np.stack([to_bytes(with_channels(frame, num_channels)).numpy() for frame in frames])
 
 
 def _places(count: int, num_frames: int) -> range:

@@ -6,16 +6,14 @@ Chen et al. 2020, "Generative Pretraining from Pixels": a small palette shortens
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .picture_fitting import channels_first, fitted, with_channels
+from .picture_fitting import MODES, fitted, to_bytes, to_image, with_channels
 
 PIXELS_AT_A_TIME = 1 << 16
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class GenPixelsImageProcessor(BaseImageProcessor):
@@ -99,33 +97,24 @@ class GenPixelsImageProcessor(BaseImageProcessor):
         Args:
             pixel_ids: Indices of colours in raster order, (B, size * size).
         """
-        pixels = self.to_pixels(pixel_ids).permute(0, 2, 3, 1).numpy()
-        if self.num_channels == 1:
-            pixels = pixels[..., 0]
-        return [Image.fromarray(picture) for picture in pixels]
+        return [to_image(pixels) for pixels in self.to_pixels(pixel_ids)]
 
     def _fit(self, images: Any, size: int) -> torch.Tensor:
         """Return bytes (B, C, size, size) of pictures, and those of the right size as they are."""
         if isinstance(images, Image.Image):
             images = [images]
-        if isinstance(images, (np.ndarray, torch.Tensor)):
-            pixels = torch.as_tensor(np.asarray(images))
-            if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[1] not in MODES:
-                raise ValueError(
-                    "Pictures are images of PIL or bytes (B, C, H, W) with 1, 3 or 4 channels, not "
-                    f"{pixels.dtype} {tuple(pixels.shape)}."
-                )
+        if not isinstance(images, list | tuple):
+            pixels = _checked(images)
             if tuple(pixels.shape[1:]) == (self.num_channels, size, size):
                 return pixels
-            arrays = pixels.permute(0, 2, 3, 1).numpy()
-            images = [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one) for one in arrays]
+            images = [to_image(picture) for picture in pixels]
         if not images or not all(isinstance(image, Image.Image) for image in images):
             raise ValueError("Give a picture of PIL, a list of such, or bytes (B, C, H, W).")
         squares = [
             with_channels(fitted(_plain(image), size, self.resize), self.num_channels)
             for image in images
         ]
-        return torch.from_numpy(np.stack([channels_first(square) for square in squares]))
+        return torch.stack([to_bytes(square) for square in squares])
 
     def _nearest(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the index of the nearest colour of each pixel of (B, C, H, W), (B, H * W)."""
@@ -141,6 +130,20 @@ class GenPixelsImageProcessor(BaseImageProcessor):
             for part in flat.split(PIXELS_AT_A_TIME)
         ]
         return torch.cat(found).view(len(pixels), -1)
+
+
+def _checked(images: Any) -> torch.Tensor:
+    """Return an array or a tensor of bytes as a tensor (B, C, H, W)."""
+    try:
+        pixels = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError("Give a picture of PIL, a list of such, or bytes (B, C, H, W).") from None
+    if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[1] not in MODES:
+        raise ValueError(
+            "Pictures are images of PIL or bytes (B, C, H, W) with 1, 3 or 4 channels, not "
+            f"{pixels.dtype} {tuple(pixels.shape)}."
+        )
+    return pixels
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -1,9 +1,10 @@
-"""How a picture of any shape becomes a square with the wanted channels."""
+"""How a picture of any shape becomes a square with the wanted channels, and bytes."""
 
-import numpy as np
+import torch
 from PIL import Image
 
 WHITE = 255
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def fitted(image: Image.Image, size: int, resize: str) -> Image.Image:
@@ -34,18 +35,28 @@ def with_channels(image: Image.Image, num_channels: int) -> Image.Image:
     What is transparent becomes white.
     """
     if num_channels == 4:
-        pixels = np.array(image.convert("RGBA"))
-        pixels[pixels[..., 3] == 0, :3] = WHITE
-        return Image.fromarray(pixels)
+        image = image.convert("RGBA")
+        unseen = image.getchannel("A").point(lambda value: WHITE * (value == 0))
+        image.paste((WHITE, WHITE, WHITE, 0), mask=unseen)
+        return image
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (WHITE,) * 4), image)
-    return image.convert("L" if num_channels == 1 else "RGB")
+    return image.convert(MODES[num_channels])
 
 
-def channels_first(image: Image.Image) -> np.ndarray:
-    """Return the bytes of an image, shape (C, H, W), uint8."""
-    return np.ascontiguousarray(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1))
+def to_bytes(image: Image.Image) -> torch.Tensor:
+    """Return the pixels of an image, shape (C, H, W), uint8."""
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    pixels = flat.view(image.height, image.width, -1)
+    return pixels.permute(2, 0, 1).contiguous()
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """Return an image of pixels (C, H, W), uint8."""
+    channels, height, width = pixels.shape
+    flat = bytes(pixels.permute(1, 2, 0).flatten().tolist())
+    return Image.frombytes(MODES[channels], (width, height), flat)
 
 
 def _padded(image: Image.Image, size: int) -> Image.Image:
@@ -53,13 +64,14 @@ def _padded(image: Image.Image, size: int) -> Image.Image:
     scale = size / max(image.size)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = image.resize(inner, Image.Resampling.BICUBIC)
-    pixels = np.atleast_3d(np.asarray(small))
-    pixels = pixels if image.width > image.height else pixels.transpose(1, 0, 2)
-    edges = np.concatenate([pixels[0], pixels[-1]])
-    colour = tuple(int(value) for value in np.median(edges, axis=0))
+    pixels = to_bytes(small)
+    if image.width <= image.height:
+        pixels = pixels.transpose(1, 2)
+    edges = torch.cat([pixels[:, 0], pixels[:, -1]], dim=1).float()  # (C, edge)
+    colour = tuple(int(value) for value in edges.quantile(0.5, dim=1).tolist())
     square = Image.new(image.mode, (size, size), colour if len(colour) > 1 else colour[0])
     square.paste(small, ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return square
 
 
-__all__ = ["WHITE", "channels_first", "fitted", "with_channels"]
+__all__ = ["MODES", "WHITE", "fitted", "to_bytes", "to_image", "with_channels"]
