@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from hf_genmodels.config.run import TextDataConfig
+from hf_genmodels.config.run import TextDataConfig, file_names
 from hf_genmodels.data.cache import TokenCache, build_token_cache
 from hf_genmodels.data.hub_datasets import validation_split
 from hf_genmodels.data.packing import IGNORED, PackedWindows
@@ -243,7 +242,7 @@ class TrainingBatches:
 
 def _name_of(source: TextSource) -> str:
     if not source.dataset_name:
-        return ", ".join(Path(name).name for name in source.files)
+        return file_names([str(name) for name in source.files])
     return f"{source.dataset_name} ({source.split})"
 
 

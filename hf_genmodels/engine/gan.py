@@ -27,6 +27,7 @@ from hf_genmodels.engine.publishing import circumstances, results_of
 from hf_genmodels.engine.run import Run, check_run, make_accelerator
 from hf_genmodels.hub.card import CardData
 from hf_genmodels.hub.card_credit import credit_of
+from hf_genmodels.hub.card_kinds import COLORS
 from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.hub.loading import load_tokenizer
 from hf_genmodels.models.configuration_gan import CLIP_FIELDS, GenGANConfig
@@ -284,7 +285,7 @@ def card_of(
             "source": config.train_names,
             config.unit: f"{len(data.train):,}",
             "left out": f"{len(data.skipped):,}",
-            "size": f"{config.image_size} x {config.image_size}, {data.num_channels} channels"
+            "size": f"{config.image_size} x {config.image_size}, {COLORS[data.num_channels]}"
             + (f", {config.num_frames} frames" if config.num_frames > 1 else ""),
         },
         training={

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
+from hf_genmodels.config.run import file_names
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
 from hf_genmodels.data.pixels import PixelData
@@ -328,7 +329,7 @@ def card_of(
 ) -> CardData:
     """Gather what the model card says."""
     results = results_of(run)
-    source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
+    source = config.dataset_name or file_names(config.train_file)
     step_tokens = config.global_batch_size * config.block_size
     return CardData(
         name=run.output_dir.resolve().name,

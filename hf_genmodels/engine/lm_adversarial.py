@@ -15,6 +15,7 @@ import yaml
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm_adversarial import TrainLMAdversarialConfig
+from hf_genmodels.config.run import file_names
 from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
 from hf_genmodels.engine.adversarial import frozen, update
 from hf_genmodels.engine.estimate import format_count, format_duration
@@ -142,7 +143,7 @@ def card_of(
 ) -> CardData:
     """Gather what the model card says."""
     results = results_of(run)
-    source = config.dataset_name or ", ".join(Path(name).name for name in config.train_file)
+    source = config.dataset_name or file_names(config.train_file)
     windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
     options = config.adversarial
     return CardData(

@@ -11,6 +11,7 @@ from hf_genmodels.auto import FAMILIES, image_processor_for, task_of
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+COLORS = {1: "grey", 3: "RGB", 4: "RGBA"}  # by number of channels
 _LANGUAGE_MODEL_LIMITS = (
     "A small language model writes text that resembles its training data and has no notion of truth: "
     "names, numbers and facts in it are inventions. It repeats what the data say, prejudices included, "
@@ -128,9 +129,8 @@ def _seq2seq_facts(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _gan_facts(config: Any) -> dict[str, Any]:
-    colors = {1: "grey", 3: "RGB", 4: "RGBA"}
     counted = {"class": "classes", "attributes": "attributes"}.get(config.conditioning)
-    size = f"{config.image_size} x {config.image_size}, {colors[config.num_channels]}"
+    size = f"{config.image_size} x {config.image_size}, {COLORS[config.num_channels]}"
     if config.is_video:
         size = f"{config.num_frames} frames of {size}"
     facts = {
