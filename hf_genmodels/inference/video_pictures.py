@@ -9,11 +9,13 @@ import numpy as np
 from hf_genmodels.image_grid import draw_animation, draw_grid, grid_image
 from hf_genmodels.inference.image_measuring import Measuring
 from hf_genmodels.inference.image_pictures import MOST_ROWS, repeated, row_labels, row_places
+from hf_genmodels.inference.image_sampling import spread_places
 from hf_genmodels.metrics.image_features import Features
 from hf_genmodels.metrics.nearest import nearest_neighbours
 from hf_genmodels.models.video_files import FRAMES_PER_SECOND
 
 FRAMES = 6
+MOST_SEARCHED = 200  # clips among which captions for the rows are found
 MOVING, MOVING_REAL = 4, 2  # clips in a row of the animation
 STRIPS, SAMPLES, NEIGHBOURS = "strips.png", "samples.webp", "neighbours.png"
 
@@ -30,7 +32,7 @@ def draw_pictures(
         folder: Folder of the pictures.
     """
     drawer, data, seed = measuring.drawer, measuring.data, measuring.options.seed
-    places = row_places(drawer, data)
+    places = _places(measuring)
     labels = row_labels(drawer, data, places)
     conditions = repeated(drawer.conditions(data.train, places), MOVING)
     noise = drawer.noise(len(places) * MOVING, seed)
@@ -45,6 +47,16 @@ def draw_pictures(
         draw_strips(folder / STRIPS, clips[:, 0], real[:, 0], ("generated", "real"), labels).name,
         _draw_nearest(measuring, drawn[rows], generated.take(rows), folder / NEIGHBOURS).name,
     ]
+
+
+def _places(measuring: Measuring) -> np.ndarray:
+    """Return training clips whose conditions the rows have; of captions that repeat, each once."""
+    drawer, data = measuring.drawer, measuring.data
+    if drawer.kind != "text":
+        return row_places(drawer, data)
+    places = spread_places(data.train, min(len(data.train), MOST_SEARCHED))
+    _, first = np.unique(row_labels(drawer, data, places), return_index=True)
+    return np.asarray(places[np.sort(first)[:MOST_ROWS]])
 
 
 def draw_moving(path: Path, clips: np.ndarray, real: np.ndarray, labels: list[str]) -> Path:

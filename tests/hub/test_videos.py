@@ -1,0 +1,102 @@
+"""GANs of clips and their judges in Hub format: published, verified by a stranger, named tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_genmodels.auto import task_of
+from hf_genmodels.errors import UserError
+from hf_genmodels.hub.folder import publish_folder, published_files
+from hf_genmodels.hub.judge_card import publish_judge
+from hf_genmodels.hub.verify import verify_folder
+from hf_genmodels.models.configuration_judge import GenJudgeConfig
+from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
+from tests.hub import generators
+from tests.hub.translators import make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published pair that draws and judges clips of texts. Not to be changed."""
+    model, tokenizer = generators.text_generator(**generators.CLIPS)
+    fields = generators.CLIPS | generators.text_fields(tokenizer)
+    return publish_folder(
+        model,
+        tokenizer,
+        tmp_path_factory.mktemp("clips") / "toy",
+        companions={"discriminator": generators.discriminator(**fields)},
+    )
+
+
+def test_the_task_tells_clips_from_images() -> None:
+    for kind in ("none", "class", "attributes", "text"):
+        still = task_of(generators.config(conditioning=kind)).name
+        moving = task_of(generators.config(conditioning=kind, **generators.CLIPS)).name
+        assert moving == still.replace("image", "video")
+
+
+def test_a_folder_of_clips_holds_its_pipeline_and_its_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    [(name, entry)] = config["custom_pipelines"].items()
+    assert (name, entry["impl"]) == (
+        "text-to-video",
+        "pipeline_conditional_video.TextToVideoPipeline",
+    )
+    listed = {path.as_posix() for path in published_files(folder)}
+    assert {
+        "gan_video.py",
+        "pipeline_conditional_video.py",
+        "pipeline_conditional_image.py",
+        "video_files.py",
+        "discriminator/model.safetensors",
+    } <= listed
+
+
+@pytest.mark.verified
+def test_a_stranger_draws_the_same_clips(folder: Path) -> None:
+    report = verify_folder(folder)
+
+    assert report.steps[-1] == "text-to-video pipeline"
+    assert "discriminator" in report.steps
+    assert report.num_values == 2 * 4 * 8 * 8
+    first, second = report.generated.splitlines()
+    assert first.count("; ") == 3  # digests of four frames
+    assert first != second
+
+
+@pytest.mark.verified
+def test_a_clip_that_differs_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hf_genmodels.hub import verify
+
+    original = verify.written_by
+    monkeypatch.setattr(verify, "written_by", lambda *given: original(*given)[::-1])
+    with pytest.raises(UserError, match="draws other"):
+        verify_folder(folder)
+
+
+@pytest.mark.verified
+def test_a_stranger_sees_the_same_in_clips(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = GenJudgeConfig(
+        backbone="r2plus1d",
+        num_frames=4,
+        image_size=8,
+        width=8,
+        feature_dim=4,
+        task="factors",
+        factors={"class": ["bag", "coat"], "direction": ["left", "right"]},
+        accuracy=0.9,
+        factor_accuracies={"class": 0.8, "direction": 1.0},
+    )
+    place = publish_judge(
+        GenJudgeForImageClassification(config).eval(), tmp_path / "judge", "clips"
+    )
+
+    assert verify_folder(place).num_values == 2 * 4
+    card = (place / "README.md").read_text()
+    assert "4 frames of 8 x 8" in card
+    assert "class of 80.0 % and direction of 100.0 % of held-out clips are told rightly" in card
