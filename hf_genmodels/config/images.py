@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_genmodels.config.run import SAMPLE, at_least, file_names
+from hf_genmodels.config.run import at_least, drop_samples, file_names
 from hf_genmodels.config.videos import VideoDataConfig
 from hf_genmodels.errors import UserError
 
@@ -76,7 +76,7 @@ class ImageDataConfig(VideoDataConfig):
         Raises:
             UserError: If a value cannot work.
         """
-        self._drop_samples()
+        drop_samples(self)
         if bool(self.dataset_name) == bool(self.train_file):
             raise UserError(
                 "Give the images in one way: --train_file FOLDER-OR-TABLE, or --dataset_name NAME. "
@@ -119,13 +119,6 @@ class ImageDataConfig(VideoDataConfig):
             )
         if self.balanced and (self.text_column or self.attribute_columns):
             raise UserError(f"--balanced draws classes, and --{given[0]} gives none. Leave it out.")
-
-    def _drop_samples(self) -> None:
-        """Leave bundled images of a preset out where the user gave images of another kind."""
-        if self.dataset_name and all(name.startswith(SAMPLE) for name in self.train_file):
-            self.train_file = []
-        if not any(name.startswith(SAMPLE) for name in self.train_file):
-            self.validation_file = [n for n in self.validation_file if not n.startswith(SAMPLE)]
 
     @property
     def stored_size(self) -> int:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_genmodels.config.run import SAMPLE, at_least, file_names
+from hf_genmodels.config.run import at_least, drop_samples, file_names
 from hf_genmodels.errors import UserError
 
 Overlong = Literal["drop", "truncate"]
@@ -104,7 +104,7 @@ class PairDataConfig:
         Raises:
             UserError: If a value cannot work.
         """
-        self._drop_samples()
+        drop_samples(self, self.train_source_file, self.train_target_file)
         parallel = bool(self.train_source_file or self.train_target_file)
         if sum((bool(self.dataset_name), bool(self.train_file), parallel)) != 1:
             raise UserError(
@@ -140,14 +140,6 @@ class PairDataConfig:
             at_least("tokenizer_max_token_length", self.tokenizer_max_token_length, 2)
         if self.target_tokenizer_name and not self.tokenizer_name:
             raise UserError("--target_tokenizer_name goes with --tokenizer_name, the sources' one.")
-
-    def _drop_samples(self) -> None:
-        """Leave bundled pairs of a preset out where the user gave pairs of another kind."""
-        others = self.dataset_name or self.train_source_file or self.train_target_file
-        if others and all(name.startswith(SAMPLE) for name in self.train_file):
-            self.train_file = []
-        if not any(name.startswith(SAMPLE) for name in self.train_file):
-            self.validation_file = [n for n in self.validation_file if not n.startswith(SAMPLE)]
 
     @property
     def has_validation_files(self) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hf_genmodels.config.hub import HubConfig
 from hf_genmodels.errors import UserError, suggest
@@ -278,9 +279,15 @@ class SampleConfig:
             raise UserError(f"--sample.top_p is {self.top_p}. It must lie in (0, 1].")
 
 
-def drop_samples(data: TextDataConfig) -> None:
-    """Leave bundled data of a preset out where the user gave data of another kind."""
-    if data.dataset_name and all(name.startswith(SAMPLE) for name in data.train_file):
+def drop_samples(data: Any, *others: object) -> None:
+    """Leave bundled data of a preset out where the user gave data of another kind.
+
+    Args:
+        data: Options with `dataset_name`, `train_file` and `validation_file`.
+        *others: Further options that name training data.
+    """
+    given = data.dataset_name or any(others)
+    if given and all(name.startswith(SAMPLE) for name in data.train_file):
         data.train_file = []
     if not any(name.startswith(SAMPLE) for name in data.train_file):
         data.validation_file = [n for n in data.validation_file if not n.startswith(SAMPLE)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_genmodels.auto import FAMILIES, Kind, image_processor_for, kind_of, resolve, task_of
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import (
+    IMAGE_PROCESSOR,
     TARGET_TOKENIZER,
     companion_names,
     finish_publishing,
@@ -206,8 +207,12 @@ def load_image_processor_if_any(source: str | Path) -> Any | None:
     if isinstance(place, Path) and is_checkpoint(place):
         place = run_folder(place)
     try:
-        return resolve(name).from_pretrained(place)  # type: ignore[attr-defined]
-    except (OSError, ValueError, TypeError) as error:
+        file = place / IMAGE_PROCESSOR if isinstance(place, Path) else None
+        fields = read_json(file or _downloaded(str(place), IMAGE_PROCESSOR))
+        return resolve(name)(**fields)
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(_cannot_load(source, place, error)) from error
 
 

@@ -17,6 +17,7 @@ from .config_checks import (
 )
 
 POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary")
+LARGEST_PICTURE = 256
 NORMS = ("layernorm", "rmsnorm")
 
 
@@ -227,8 +228,10 @@ class GenGPTConfig(PreTrainedConfig):
             )
         if not self.image_sizes:
             return
-        if min(self.image_sizes) < 1:
-            raise ValueError(f"image_sizes={self.image_sizes} must be at least 1.")
+        if min(self.image_sizes) < 1 or max(self.image_sizes) > LARGEST_PICTURE:
+            raise ValueError(
+                f"image_sizes={self.image_sizes} must lie between 1 and {LARGEST_PICTURE}."
+            )
         first, size = self.palette_token_id, self.palette_size
         if first is None or size < 2 or first + size > self.vocab_size:
             raise ValueError(

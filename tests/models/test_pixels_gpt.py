@@ -131,7 +131,8 @@ def test_a_saved_model_is_loaded_with_its_rows_and_columns(model, tmp_path):
     ("fields", "message"),
     [
         ({"image_token_ids": [3]}, r"image_token_ids=\[3\] must name a token for each"),
-        ({"image_sizes": [3, 0]}, r"image_sizes=\[3, 0\] must be at least 1"),
+        ({"image_sizes": [3, 0]}, r"image_sizes=\[3, 0\] must lie between 1 and 256"),
+        ({"image_sizes": [10**6, 2]}, "must lie between 1 and 256"),
         ({"palette_token_id": None}, "palette_token_id=None"),
         ({"palette_size": 1}, "palette_size=1"),
         ({"palette_token_id": 90}, "palette_token_id=90 and palette_size=8 must name"),
