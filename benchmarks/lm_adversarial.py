@@ -42,13 +42,19 @@ NAMES = {
     "mle": "cross-entropy only",
     "gumbel": "`gumbel`",
     "reinforce": "`reinforce`",
+    "gumbel-cold": "`gumbel`, trained at 0.7",
+    "reinforce-cold": "`reinforce`, trained at 0.7",
 }
+COLD = 0.7  # a temperature at which the starting checkpoint is easily told from real text
 
 
 def config_of(start: Path, name: str, seed: int) -> TrainLMAdversarialConfig:
     """Return the preset of a method; that of gumbel for what has none."""
-    preset = name if name in ("gumbel", "reinforce") else "gumbel"
+    preset, _, cold = name.partition("-")
+    preset = preset if preset in ("gumbel", "reinforce") else "gumbel"
     flags = {"config": preset, "model_name_or_path": start, "output_dir": "unused", "seed": seed}
+    if cold:
+        flags["adversarial.temperature"] = COLD
     argv = [f"--{key}={value}" for key, value in flags.items()]
     return parse_config(
         TrainLMAdversarialConfig, argv, command="benchmark", description="", presets=PRESETS
@@ -153,7 +159,7 @@ def measure(
                 **compare([row[2] for row in held_out], [row[1] for row in held_out]),
                 **dataclasses.asdict(told),
                 **{key: trial.recent(key) for key in ("d_accuracy", "kl", "entropy")},
-                "sample": [held_out[7][0], held_out[7][2]],
+                "sample": [held_out[-1][0], held_out[-1][2]],
             }
         )
     return rows
@@ -248,7 +254,8 @@ def main() -> None:
         if name != "start":
             trial.train(args.seconds)
         print(f"{name}: {trial.steps} steps, {trial.seconds:.0f} CPU s", flush=True)
-        rows += measure(trial, tokenizer, data, args.temperatures, args.classified)
+        temperatures = [COLD] if name.endswith("-cold") else args.temperatures
+        rows += measure(trial, tokenizer, data, temperatures, args.classified)
         text = "".join(json.dumps(row) + "\n" for row in rows)
         args.lines.write_text(text, encoding="utf-8")
         print(json.dumps(rows[-1]), flush=True)
