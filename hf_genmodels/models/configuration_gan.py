@@ -23,6 +23,7 @@ CLIP_FIELDS = (
     "video_downsampling",
     "video_frame_step",
 )
+LARGEST_CLIP = 1024  # frames
 SMALLEST_CLIP = 8  # side of the frames that a video discriminator sees
 
 
@@ -215,6 +216,8 @@ class GenGANConfig(PreTrainedConfig):
         Raises:
             ValueError: With the field, its value and what would be allowed.
         """
+        if self.num_frames > LARGEST_CLIP:
+            raise ValueError(f"num_frames={self.num_frames} must be at most {LARGEST_CLIP}.")
         if not self.is_video:
             return
         if self.architecture == "mlp":

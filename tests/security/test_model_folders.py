@@ -76,7 +76,7 @@ HUGE = {
     "lm": ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"],
     "seq2seq": ["vocab_size", "hidden_size", "encoder_layers", "decoder_layers"],
     "recurrent": ["vocab_size", "hidden_size", "encoder_layers"],
-    "gan": ["image_size", "latent_dim", "generator_width", "condition_dim"],
+    "gan": ["image_size", "num_frames", "latent_dim", "generator_width", "condition_dim"],
     "judge": ["image_size", "width", "feature_dim"],
 }
 
