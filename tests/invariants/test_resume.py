@@ -128,16 +128,24 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture
+def lines(train_file: Path, tmp_path: Path) -> Path:
+    """The text with many documents: a sentence a line."""
+    file = tmp_path / "lines.txt"
+    file.write_text(train_file.read_text(encoding="utf-8").replace(". ", ".\n"), encoding="utf-8")
+    return file
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_of_a_language_model_in_other_ways(case: str, train_file: Path, tmp_path: Path):
+def test_of_a_language_model_in_other_ways(case: str, lines: Path, tmp_path: Path):
     stops = {3: signal.SIGTERM, 8: signal.SIGINT}
-    check_resumes("lm", train_file, tmp_path, stops, **HARD, **CASES[case])
+    check_resumes("lm", lines, tmp_path, stops, **HARD, **CASES[case])
 
 
 @pytest.mark.slow
-def test_a_shuffled_stream_on_two_processes(train_file: Path, tmp_path: Path):
+def test_a_shuffled_stream_on_two_processes(lines: Path, tmp_path: Path):
     options = {**HARD, **CASES["shuffled stream"], "gradient_accumulation_steps": 2}
-    check_resumes("lm", train_file, tmp_path, {3: signal.SIGTERM}, 2, **options)
+    check_resumes("lm", lines, tmp_path, {3: signal.SIGTERM}, 2, **options)
 
 
 @pytest.mark.parametrize("family", ["lm", "seq2seq"])
