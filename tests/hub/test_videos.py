@@ -16,7 +16,6 @@ from hf_genmodels.hub.verify import verify_folder
 from hf_genmodels.models.configuration_judge import GenJudgeConfig
 from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
 from tests.hub import generators
-from tests.hub.translators import make_tokenizer
 
 
 @pytest.fixture(scope="module")
