@@ -368,6 +368,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.LongTensor,
         *args: Any,
+        attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -376,6 +377,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
         Args:
             input_ids: All tokens so far, (B, T).
             *args: Passed on.
+            attention_mask: 1 for tokens and 0 for padding, (B, T).
             inputs_embeds: Embeddings that the text begins with instead, (B, T, D).
             **kwargs: Passed on.
 
@@ -383,7 +385,7 @@ class GenGPTForCausalLM(GenGPTPreTrainedModel, GenerationMixin):
             The arguments of `forward`; for a model of pictures with `pixel_positions`.
         """
         inputs = super().prepare_inputs_for_generation(
-            input_ids, *args, inputs_embeds=inputs_embeds, **kwargs
+            input_ids, *args, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
         )
         config = self.config
         if config.image_sizes and inputs.get("input_ids") is not None:
