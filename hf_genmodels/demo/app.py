@@ -12,6 +12,8 @@ from typing import Any
 from hf_genmodels.auto import Kind
 from hf_genmodels.demo import checks, drawing, rewriting, writing
 from hf_genmodels.demo.drawing import Painter
+from hf_genmodels.demo.pixel_page import build_pixel_page
+from hf_genmodels.demo.pixels import PixelPainter
 from hf_genmodels.demo.rewriting import Rewriter
 from hf_genmodels.demo.writing import Writer
 from hf_genmodels.errors import UserError, require_extra
@@ -222,6 +224,10 @@ def _drawing_page(gradio: Any, model: Painter) -> None:
     gradio.on(triggers, with_notices(gradio, function), inputs, images, api_name="draw")
 
 
+def _pixel_page(gradio: Any, model: PixelPainter) -> None:
+    build_pixel_page(gradio, model, with_notices, _seed)
+
+
 def _drawn(gradio: Any, model: Painter) -> Any:
     """Return the field for what is to be drawn; nothing for a model without conditions."""
     if model.kind == "text":
@@ -243,4 +249,5 @@ PAGES: dict[Kind, tuple[Callable[[Any, Any], None], Callable[..., Any]]] = {
     "language model": (_writing_page, Writer),
     "seq2seq": (_rewriting_page, Rewriter),
     "gan": (_drawing_page, Painter),
+    "pixel model": (_pixel_page, PixelPainter),
 }

@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hf_genmodels.auto import FAMILIES, task_of
-from hf_genmodels.demo import checks, drawing, rewriting, writing
+from hf_genmodels.auto import FAMILIES, Kind, kind_of, task_of
+from hf_genmodels.demo import checks, drawing, pixels, rewriting, writing
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_model
 from hf_genmodels.hub.repository import check_repo_id
@@ -25,6 +25,7 @@ TEMPLATES = {
     "class-to-video": "drawing.py.j2",
     "text-to-video": "drawing.py.j2",
 }
+OF_KINDS: dict[Kind, str] = {"pixel model": "pixels.py.j2"}
 VIDEO_TASKS = ("class-to-video", "text-to-video")
 EMOJI = {"text-generation": "📖", "text-to-text": "🔁"}
 NEWEST_PYTHON = "3.12"
@@ -56,7 +57,7 @@ def write_space(source: str | Path, out: Path, hub_model_id: str | None = None) 
     _check_free(out)
     task = task_of(config).name
     files = {
-        "app.py": _render(TEMPLATES[task], **_facts(config, model_id, task)),
+        "app.py": _render(_app_template(config), **_facts(config, model_id, task)),
         "requirements.txt": "".join(f"{line}\n" for line in requirements()),
         "README.md": _render(
             "README.md.j2",
@@ -70,6 +71,11 @@ def write_space(source: str | Path, out: Path, hub_model_id: str | None = None) 
     }
     _write(out, files)
     return out
+
+
+def _app_template(config: Any) -> str:
+    """Return the template of the app; several kinds of models may do one task."""
+    return OF_KINDS.get(kind_of(config)) or TEMPLATES[task_of(config).name]
 
 
 def requirements() -> list[str]:
@@ -118,6 +124,7 @@ def _facts(config: Any, model_id: str, task: str) -> dict[str, Any]:
         "most_tokens": writing.MOST_TOKENS,
         "most_beams": rewriting.MOST_BEAMS,
         "most_images": drawing.MOST_IMAGES,
+        "most_pictures": pixels.MOST_PICTURES,
         "most_characters": checks.MOST_CHARACTERS,
         "most_in_prompt": drawing.MOST_CHARACTERS,
         "largest_seed": checks.LARGEST_SEED,

@@ -9,6 +9,7 @@ import pytest
 from hf_genmodels.hub.folder import publish_folder
 from tests.hub import generators
 from tests.hub.conftest import byte_tokenizer, random_model
+from tests.hub.painters import painter
 from tests.hub.translators import make_tokenizer, make_translator
 
 IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -33,6 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "none": (generators.generator(conditioning="none", id2label=None), None),
         "text": (drawer, reader),
     }
-    return {
+    folders = {
         name: publish_folder(model, reads, folder / name) for name, (model, reads) in made.items()
     }
+    return {**folders, "pixels": painter().publish(folder / "pixels")}

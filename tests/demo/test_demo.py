@@ -34,6 +34,7 @@ NUMBERS = {
     "attributes": ([0, 2], 2, 0, 1.0),
     "text": ("a red heart", 2, 0, 1.0),
     "none": (2, 0, 1.0),
+    "pixels": ("a red heart", 2, 0, 1.0, 2.0, 1.0),
 }
 
 
@@ -69,7 +70,8 @@ def test_every_family_has_a_page_whose_button_works(kind: str, models: dict[str,
         assert made[0] == made[1][0][1]
         assert made[2].size[0] > 100
     else:
-        assert [image.size for image, _ in made] == [(8, 8)] * 2
+        side = 4 if kind == "pixels" else 8
+        assert [image.size for image, _ in made] == [(side, side)] * 2
     assert not app.analytics_enabled
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 

@@ -28,6 +28,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "attributes": ("draw", ([0, 2], 2, 0, 1.0)),
     "text": ("draw", ("a red heart", 2, 0, 1.0)),
     "none": ("draw", (2, 0, 1.0)),
+    "pixels": ("draw", ("a red heart", 2, 0, 1.0, 2.0, 1.0)),
 }
 
 
@@ -132,4 +133,4 @@ def test_apps_run_where_this_package_is_not(models, spaces, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:] == ["2"] * 5
+    assert done.stdout.split()[1:] == ["2"] * 6
