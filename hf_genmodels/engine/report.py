@@ -16,6 +16,7 @@ from hf_genmodels.plots import new_figure, save_figure
 # Okabe & Ito 2008, a palette that colour-blind readers can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#595959"
 _SIZE = (8.0, 4.8)  # inches
+FEW = 20
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -124,8 +125,11 @@ def draw_lines(
     for color, (name, label) in zip((_BLUE, _ORANGE), names.items(), strict=False):
         known = [record for record in records if name in record]
         steps, values = [r["step"] for r in known], [r[name] for r in known]
-        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
+        few = len(values) < FEW  # whose single points would not be seen
+        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3, marker="o" if few else "")
         axes.plot(steps, smooth(values, len(values) // 20 + 2), color=color, label=label)
+    if not any(name in record for record in records for name in names):
+        axes.text(0.5, 0.5, "not measured yet", ha="center", transform=axes.transAxes)
     if log:
         axes.set_yscale("log")
     axes.grid(axis="y", color="#E0E0E0", linewidth=0.8)
