@@ -38,7 +38,11 @@ from hf_genmodels.engine.lm_adversarial_models import (
     build_optimizer,
     own_tokenizer,
 )
-from hf_genmodels.engine.lm_adversarial_report import plot_adversarial, validate
+from hf_genmodels.engine.lm_adversarial_report import (
+    judge_health,
+    plot_adversarial,
+    validate,
+)
 from hf_genmodels.engine.lm_adversarial_step import AdversarialObjective, Texts
 from hf_genmodels.engine.objective import added
 from hf_genmodels.engine.optim import build_schedule
@@ -86,6 +90,8 @@ def train(run: Run, config: TrainLMAdversarialConfig) -> None:
     if state.owes(config.publish):
         with averaged(ema, generator):
             publish_now()
+    if state.step and state.every(config.eval_every):  # where it may have been ended before
+        judge_health(run, config)
     while state.step < config.max_steps and run.stop_reason is None:
         for turn in range(turns):
             written: list[Texts] = []

@@ -67,21 +67,29 @@ def validate(
     prompts = config.sample.prompts if config.sample.max_new_tokens else []
     seed = config.seed + run.state.step
     texts = sample_texts(generator, tokenizer, prompts, config.sample, seed=seed) if prompts else []
+    line = judge_health(run, config)
+    if not run.is_main:
+        return
+    logger.info("step %d  health %s", run.state.step, line)
+    samples = [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
+    results = {"step": run.state.step, "samples": samples, "health": line, **measured}
+    with warn_if_failing(f"The report of step {run.state.step} was not written", OSError):
+        if texts:
+            write_samples(run.report_dir, run.state.step, prompts, texts)
+        write_results(run.report_dir, results)
+
+
+def judge_health(run: Run, config: TrainLMAdversarialConfig) -> str:
+    """Say how a run is doing, and let it end if it is unhealthy and that is asked for; all ranks call it."""
     line, stops = "", False
     if run.is_main:
         history = read_metrics(run.output_dir / "metrics.jsonl")
         health = text_health(history, config.adversarial.leash)
         line, stops = health.line, health.status == "collapsed"
-        logger.info("step %d  health %s", run.state.step, line)
-        samples = [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
-        results = {"step": run.state.step, "samples": samples, "health": line, **measured}
-        with warn_if_failing(f"The report of step {run.state.step} was not written", OSError):
-            if texts:
-                write_samples(run.report_dir, run.state.step, prompts, texts)
-            write_results(run.report_dir, results)
     line, stops = run.broadcast((line, stops))
     if stops and config.adversarial.stop_if_unhealthy:
         run.stop_reason, run.is_complete = f"health {line}", True
+    return line
 
 
 def continuations(

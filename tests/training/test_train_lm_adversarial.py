@@ -114,6 +114,8 @@ def test_a_run_that_becomes_unhealthy_ends_and_is_published(train_file: Path, tm
     assert "ended after step 10: health collapsed: the generator is over the leash" in output
     assert runs.saved_steps(folder)[-1] == 10
     assert load_companion(folder, "discriminator") is not None
+    again = runs.call(["train", "lm-adversarial", "--resume", folder]).succeeded().output
+    assert "ended after step 10: health collapsed" in again
     goes_on = runs.tiny_lm_adversarial(
         train_file, output_dir=tmp_path / "other", adversarial__stop_if_unhealthy="false",
         **{**options, "max_steps": 11},
