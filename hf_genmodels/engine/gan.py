@@ -270,6 +270,15 @@ def example_of(data: ImageData, conditioning: str) -> list[str]:
     return grid
 
 
+def _made_of(config: TrainGANConfig) -> dict[str, str]:
+    """Return what clips were made of, in words, if they were."""
+    if config.sprite_size is None:
+        return {}
+    directions = ", ".join(config.sprite_directions)
+    size = f"{config.sprite_size} x {config.sprite_size}"
+    return {"made of": f"images brought to {size}, moving {directions}"}
+
+
 def card_of(
     run: Run, config: TrainGANConfig, pair: GANPair, recipe: Recipe, data: ImageData
 ) -> CardData:
@@ -287,6 +296,7 @@ def card_of(
             "left out": f"{len(data.skipped):,}",
             "size": f"{config.image_size} x {config.image_size}, {COLORS[data.num_channels]}"
             + (f", {config.num_frames} frames" if config.num_frames > 1 else ""),
+            **_made_of(config),
         },
         training={
             "steps": f"{run.state.step:,} of {config.max_steps:,}",
