@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .layers import ResidualLinear, apply_rotary, rms_norm
 from .linear import Linear
+from .short_attention import short_attention, suits_short_attention
 
 
 def repeat_key_value_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
@@ -117,16 +118,25 @@ class Attention(nn.Module):
             The output (B, T, D) and the attention weights (B, H, T, S), if the implementation
             computes them.
         """
-        attention = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        name = self.config._attn_implementation
+        dropout = self.attention_dropout if self.training else 0.0
+        if (
+            (name, attention_mask, dropout) == ("sdpa", None, 0.0)
+            and self.is_causal
+            and suits_short_attention(query, key)
+        ):
+            groups = self.num_key_value_groups
+            key, value = (repeat_key_value_heads(states, groups) for states in (key, value))
+            output = short_attention(query, key, value, self.scaling)
+            return self.o_proj(output.flatten(-2)), None
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
         output, weights = attention(
             self,
             query,
             key,
             value,
             attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             **kwargs,
         )
