@@ -18,13 +18,17 @@ from transformers.utils.import_utils import is_tracing
 from .linear import Linear
 
 
+def _inverse_root_mean_square(states: torch.Tensor, eps: float) -> torch.Tensor:
+    mean_square = torch.linalg.vecdot(states, states).div_(states.shape[-1])
+    return mean_square.add_(eps).rsqrt_().unsqueeze(-1)
+
+
 class _RMSNormFunction(torch.autograd.Function):
     """Half the passes over memory of what autograd makes of the formula; torch has no CPU kernel."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, eps: float) -> torch.Tensor:
-        mean_square = torch.linalg.vecdot(states, states).div_(states.shape[-1])
-        inverse = mean_square.add_(eps).rsqrt_().unsqueeze(-1)
+        inverse = _inverse_root_mean_square(states, eps)
         normed = states * inverse
         ctx.save_for_backward(normed, inverse)
         return normed
@@ -39,7 +43,10 @@ class _RMSNormFunction(torch.autograd.Function):
 
 def rms_norm(states: torch.Tensor, eps: float) -> torch.Tensor:
     """Return x / sqrt(mean(x^2) + eps) over the last dimension, computed in fp32."""
-    return _RMSNormFunction.apply(states.float(), eps).to(states.dtype)
+    wide = states.float()
+    if not torch.is_grad_enabled():  # autograd's way in costs more than the norm of a few tokens
+        return (wide * _inverse_root_mean_square(wide, eps)).to(states.dtype)
+    return _RMSNormFunction.apply(wide, eps).to(states.dtype)
 
 
 class RMSNorm(nn.RMSNorm):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import SelfAttention
-from .layers import check_last_position
+from .layers import check_last_position, rms_norm
 from .linear import linear
 from .modeling_gpt import GenGPTBlock, GenGPTModel
 
@@ -118,7 +118,7 @@ class TokenSteps:
             mix = attn.value_mix
             value = mix[0] * value + mix[1] * extra.view(value.shape).to(value.dtype)
         if attn.qk_norm:
-            looking = _rms_norm(looking, attn.norm_eps)
+            looking = rms_norm(looking, attn.norm_eps)
         if rotary is not None:
             first, second = looking.chunk(2, dim=-1)
             turned = torch.cat((-second, first), dim=-1)
@@ -178,13 +178,6 @@ def _projection(attn: SelfAttention) -> Projection:
     weight = torch.cat([layer.weight for layer in layers])
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
     return lambda states: linear(states, weight, bias)
-
-
-def _rms_norm(states: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return what `layers.rms_norm` returns."""
-    wide = states.float()
-    mean_square = torch.linalg.vecdot(wide, wide).div_(states.shape[-1])
-    return (wide * mean_square.add_(eps).rsqrt_().unsqueeze(-1)).to(states.dtype)
 
 
 __all__ = ["TokenSteps"]
