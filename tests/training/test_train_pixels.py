@@ -105,7 +105,7 @@ def test_text_generation_of_transformers_draws_pixels(trained: Path):
     assert len(made[0]["generated_token_ids"]) >= 6
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(
     image_table: Path, tmp_path: Path, workers: int
 ):
