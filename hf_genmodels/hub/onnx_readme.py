@@ -78,10 +78,14 @@ import onnxruntime
 from PIL import Image
 {imports}
 generator = onnxruntime.InferenceSession("{name}/generator.onnx")
-noise = np.random.default_rng(0).standard_normal((8, {latent_dim}), np.float32)
+noise = np.random.default_rng(0).standard_normal((8, {noise_dim}), np.float32)
 {condition}(images,) = generator.run(None, {{"latents": noise{given}}})
-pixels = ((images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)  # 8, {channels}, {size}, {size}
-Image.fromarray(pixels[0].{layout}).save("image.png")"""
+pixels = ((images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)  # 8, {shape}
+{save}"""
+_SAVE_IMAGE = 'Image.fromarray(pixels[0].{layout}).save("image.png")'
+_SAVE_CLIP = """\
+frames = [Image.fromarray(frame.{layout}) for frame in pixels[0]]
+frames[0].save("clip.gif", save_all=True, append_images=frames[1:], duration=125, loop=0)"""
 _TEXT_CONDITION = """\
 tokenizer = Tokenizer.from_file("{name}/tokenizer.json")
 encoded = tokenizer.encode("a red heart")
@@ -139,7 +143,8 @@ def _of_text_model(config: Any, name: str, has_target_tokenizer: bool) -> dict[s
 
 def _of_generator(config: Any, name: str) -> dict[str, str]:
     given, condition, imports = "", "", ""
-    notes = "Multiply the noise by 0.7 for images that are more typical and less varied."
+    medium = "clips" if config.is_video else "images"
+    notes = f"Multiply the noise by 0.7 for {medium} that are more typical and less varied."
     if config.conditioning == "class":
         given = ', "class_labels": np.arange(8) % ' + str(config.num_labels)
     elif config.conditioning == "attributes":
@@ -153,17 +158,18 @@ def _of_generator(config: Any, name: str) -> dict[str, str]:
         labels = [f"{index}: `{text.code(str(n))}`" for index, n in sorted(config.id2label.items())]
         notes += f" The numbers of the {_kind(config)}: {', '.join(labels)}."
     channels = config.num_channels
+    shape = [channels, config.image_size, config.image_size]
+    save = _SAVE_CLIP if config.is_video else _SAVE_IMAGE
     code = _GENERATOR.format(
         name=name,
-        latent_dim=config.latent_dim,
-        channels=channels,
-        size=config.image_size,
+        noise_dim=config.noise_dim,
+        shape=", ".join(map(str, [config.num_frames, *shape] if config.is_video else shape)),
         imports=imports,
         condition=condition,
         given=given,
-        layout="squeeze()" if channels == 1 else "transpose(1, 2, 0)",
+        save=save.format(layout="squeeze()" if channels == 1 else "transpose(1, 2, 0)"),
     )
-    return {"what": "A generator of images", "limit": "", "code": code, "notes": notes}
+    return {"what": f"A generator of {medium}", "limit": "", "code": code, "notes": notes}
 
 
 def _kind(config: Any) -> str:

@@ -72,5 +72,9 @@ def published_demo(tmp_path_factory):
     texts = {name: shared[name] for name in ("vocab_size", "hidden_size", "num_attention_heads")}
     emoji = GenGANConfig(conditioning="text", generator_width=4, num_channels=3, **texts, **ids)
     publish_folder(GenGANGenerator(emoji), tokenizer, folder / "runs" / "emoji")
+    clips = GenGANConfig(
+        conditioning="text", num_frames=4, generator_width=4, motion_hidden_size=8, **texts, **ids
+    )
+    publish_folder(GenGANGenerator(clips), tokenizer, folder / "runs" / "sprites")
     publish_pixels(folder / "runs" / "pixels")
     return folder

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub import export_onnx as module
@@ -74,12 +75,15 @@ def test_an_encoder_decoder_translates_as_the_model_does(tmp_path, monkeypatch, 
         {"conditioning": "attributes", "num_channels": 3},
         {"conditioning": "none", "architecture": "mlp"},
         {"conditioning": "text"},
+        generators.CLIPS,
+        {"conditioning": "text", "num_channels": 3, **generators.CLIPS},
     ],
 )
 def test_a_generator_draws_the_same_images(fields, tmp_path, monkeypatch):
     model, tokenizer = generators.generator(**fields), None
     if fields.get("conditioning") == "text":
-        model, tokenizer = generators.text_generator()
+        own = {name: value for name, value in fields.items() if name != "conditioning"}
+        model, tokenizer = generators.text_generator(**own)
 
     report = export_onnx(model, tokenizer, None, tmp_path / "fast")
 
@@ -95,7 +99,9 @@ def test_a_generator_draws_the_same_images(fields, tmp_path, monkeypatch):
         given["class_labels"] = torch.arange(8) % 3
     expected = model.sample(8, **given)
     torch.testing.assert_close(torch.from_numpy(found["images"]), expected, rtol=0, atol=1e-3)
-    assert (tmp_path / "image.png").is_file()
+    file = tmp_path / ("clip.gif" if model.config.is_video else "image.png")
+    with Image.open(file) as picture:
+        assert getattr(picture, "n_frames", 1) == model.config.num_frames
 
 
 @pytest.mark.parametrize(
