@@ -25,6 +25,8 @@ from hf_genmodels.tokenization.pixels import PixelVocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+COLOURS = {1: "greys", 3: "colours", 4: "colours with transparency"}
+
 
 @dataclass(frozen=True)
 class PixelData:
@@ -65,7 +67,7 @@ class PixelData:
             "pictures": f"{len(self.windows):,}",
             "left out": f"{len(self.images.skipped):,}",
             "size": " and ".join(f"{side} x {side}" for side in (size, *small)),
-            "palette": f"{len(self.processor.palette)} colours of {self.processor.num_channels} channels",
+            "palette": f"{len(self.processor.palette)} {COLOURS[self.processor.num_channels]}",
             "tasks": ", ".join(self.windows.tasks).replace("_", " "),
         }
 
