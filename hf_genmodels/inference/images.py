@@ -37,6 +37,9 @@ from hf_genmodels.inference.videos import draw_clips
 from hf_genmodels.models.video_files import FORMATS
 
 AT_ONCE = 64  # images of one label that are drawn before they are written
+FILE_SUFFIXES = frozenset(  # a folder with such a name is a mistake
+    ".png .jpg .jpeg .bmp .tif .tiff .gif .webp .mp4 .mov .avi .mkv .webm .txt".split()
+)
 LARGEST_RANDOM_SEED = 2**31
 
 
@@ -292,8 +295,13 @@ def check_folder(folder: Path) -> None:
         folder: The folder for drawn images.
 
     Raises:
-        UserError: If it is a file, or holds something.
+        UserError: If it is a file or is called like one, or holds something.
     """
+    if folder.suffix.lower() in FILE_SUFFIXES and not folder.exists():
+        raise UserError(
+            f"--output {folder} has the name of a file, but many are written. Name a new folder, or "
+            "give --grid FILE.png for one picture; clips also go into one file: .gif, .webp or .mp4."
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file. Name a new folder for the images.")
     if folder.is_dir() and any(folder.iterdir()):

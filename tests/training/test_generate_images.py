@@ -234,6 +234,8 @@ def test_a_folder_that_is_in_use_is_left_alone(gan: Path, tmp_path: Path) -> Non
         run(gan, "--output", tmp_path)
     with pytest.raises(UserError, match="is a file"):
         run(gan, "--output", tmp_path / "notes.txt")
+    with pytest.raises(UserError, match="has the name of a file"):
+        run(gan, "--output", tmp_path / "drawn.png")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
