@@ -37,8 +37,9 @@ from hf_genmodels.inference.videos import draw_clips
 from hf_genmodels.models.video_files import FORMATS
 
 AT_ONCE = 64  # images of one label that are drawn before they are written
-FILE_SUFFIXES = frozenset(  # a folder with such a name is a mistake
-    ".png .jpg .jpeg .bmp .tif .tiff .gif .webp .mp4 .mov .avi .mkv .webm .txt".split()
+FILE_SUFFIXES = (  # a folder with such a name is a mistake
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".txt"),
+    *(".gif", ".webp", ".mp4", ".mov", ".avi", ".mkv", ".webm"),
 )
 LARGEST_RANDOM_SEED = 2**31
 
