@@ -178,7 +178,6 @@ def _drawn(config: Any) -> Any:
 def _pictures(config: Any) -> dict[str, torch.Tensor]:
     import torch
 
-    shape = (2, config.num_channels, config.image_size, config.image_size)
-    if config.is_video:
-        shape = (2, config.num_frames, *shape[1:])
+    frames = (config.num_frames,) if config.is_video else ()
+    shape = (2, *frames, config.num_channels, config.image_size, config.image_size)
     return {"pixel_values": torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1}
