@@ -15,13 +15,20 @@ _PICTURE = re.compile(r"\n\n[^\n]+:\n\n!\[[^\]\n]*\]\(([^)\n]+)\)")
 _CAPTIONS = {
     "samples.png": "Generated images beside real ones",
     "neighbours.png": "Generated images, each beside the training images that are nearest to it",
+    "samples.webp": "Generated clips beside real ones",
+    "strips.png": "The same, frame by frame",
+    "nearest.png": "Generated clips, each beside the training clip that is nearest to it",
     "interpolation.png": "On the way from one noise to another",
     "truncation.png": "From strong truncation of the noise to none",
 }
 
 
 def show_evaluation(
-    folder: Path, rows: Sequence[tuple[str, str, str, int]], pictures: Sequence[str], how: str
+    folder: Path,
+    rows: Sequence[tuple[str, str, str, int]],
+    pictures: Sequence[str],
+    how: str,
+    unit: str = "images",
 ) -> bool:
     """Write a section into README.md, instead of the one of an earlier evaluation.
 
@@ -30,6 +37,7 @@ def show_evaluation(
         rows: Name of each score, its value, that of real images, and the number of generated images.
         pictures: Files in its folder `report`.
         how: How many images were compared by what, in words.
+        unit: What was compared: images or clips.
 
     Returns:
         Whether there is a card.
@@ -39,7 +47,7 @@ def show_evaluation(
         return False
     card = _without_section(file.read_text(encoding="utf-8"))
     unseen = [name for name in pictures if f"](report/{name})" not in card]
-    section = _section(rows, unseen, how)
+    section = _section(rows, unseen, how, unit)
     text = _with_section(card, section)
     staged = file.with_name(".README.md.tmp")
     staged.write_text(text, encoding="utf-8")
@@ -73,7 +81,9 @@ def _with_section(card: str, section: str) -> str:
     return f"{head.rstrip()}\n\n{section}\n{before}{tail}"
 
 
-def _section(rows: Sequence[tuple[str, str, str, int]], pictures: Sequence[str], how: str) -> str:
+def _section(
+    rows: Sequence[tuple[str, str, str, int]], pictures: Sequence[str], how: str, unit: str
+) -> str:
     table = [
         f"| {inline(name)} | {value} | {limit} | {samples:,} |"
         for name, value, limit, samples in rows
@@ -86,12 +96,12 @@ def _section(rows: Sequence[tuple[str, str, str, int]], pictures: Sequence[str],
         BEGIN,
         "## Evaluation",
         "",
-        "| score | generated | real | images |",
+        f"| score | generated | real | {unit} |",
         "|---|---|---|---|",
         *table,
         "",
-        f"{inline(how[:1].upper() + how[1:])}. The column of real images compares one half of them with the "
-        "other: the limit.",
+        f"{inline(how[:1].upper() + how[1:])}. The column of real {unit} compares one half of them with "
+        "the other: the limit.",
         *shown,
         END,
     ]

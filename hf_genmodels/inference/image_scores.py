@@ -123,7 +123,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     else:
         results["pictures"] = draw_pictures(measuring, drawn, generated, chosen, folder)
     write_report(folder, results)
-    show_evaluation(folder.parent, comparison(results), results["pictures"], measured_on(results))
+    rows, how = comparison(results), measured_on(results)
+    show_evaluation(folder.parent, rows, results["pictures"], how, results["unit"])
     return results
 
 

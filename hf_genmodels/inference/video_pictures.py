@@ -17,7 +17,7 @@ from hf_genmodels.models.video_files import FRAMES_PER_SECOND
 FRAMES = 6
 MOST_SEARCHED = 200  # clips among which captions for the rows are found
 MOVING, MOVING_REAL = 4, 2  # clips in a row of the animation
-STRIPS, SAMPLES, NEIGHBOURS = "strips.png", "samples.webp", "neighbours.png"
+STRIPS, SAMPLES, NEAREST = "strips.png", "samples.webp", "nearest.png"
 
 
 def draw_pictures(
@@ -45,7 +45,7 @@ def draw_pictures(
     return [
         draw_moving(folder / SAMPLES, clips, real, labels).name,
         draw_strips(folder / STRIPS, clips[:, 0], real[:, 0], ("generated", "real"), labels).name,
-        _draw_nearest(measuring, drawn[rows], generated.take(rows), folder / NEIGHBOURS).name,
+        _draw_nearest(measuring, drawn[rows], generated.take(rows), folder / NEAREST).name,
     ]
 
 

@@ -127,8 +127,9 @@ def test_clips_are_measured_in_every_way(model: Path, folder: Path, judge: Path,
 def test_pictures_move_and_stand_on_the_card(model: Path, folder: Path, judge: Path) -> None:
     results = measured(model, folder, judge=str(judge))
 
-    assert results["pictures"] == ["samples.webp", "strips.png", "neighbours.png"]
+    assert results["pictures"] == ["samples.webp", "strips.png", "nearest.png"]
     card = (model / "README.md").read_text()
+    assert "| score | generated | real | clips |" in card
     for name in results["pictures"]:
         assert f"](report/{name})" in card
         with Image.open(model / "report" / name) as picture:
