@@ -25,17 +25,14 @@ from hf_genmodels.engine.ema import EMA, averaged
 from hf_genmodels.engine.language import (
     build_model,
     build_tokenizer,
-    card_of,
     check_inputs,
-    describe,
     dry_run,
-    example_of,
     identity_of,
     load_data,
-    picture_of,
     training_batches,
     validate,
 )
+from hf_genmodels.engine.language_report import card_of, describe, example_of, picture_of
 from hf_genmodels.engine.launch import launch, needs_launch
 from hf_genmodels.engine.optim import build_optimizer, build_schedule
 from hf_genmodels.engine.publishing import finish, publish

@@ -13,7 +13,6 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
-from hf_genmodels.config.run import file_names
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
 from hf_genmodels.data.pixels import PixelData
@@ -21,11 +20,10 @@ from hf_genmodels.data.sampling import validation_loader
 from hf_genmodels.engine.adapting import adapt_model
 from hf_genmodels.engine.checkpoint import MODEL_CONFIG
 from hf_genmodels.engine.dry_run import describe_dry_run
-from hf_genmodels.engine.estimate import estimate_memory, format_count
+from hf_genmodels.engine.estimate import estimate_memory
 from hf_genmodels.engine.evaluation import evaluate_language_model, sample_texts
 from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.pixels import (
-    GRID,
     build_pixel_tokenizer,
     draw_samples,
     in_words,
@@ -33,13 +31,9 @@ from hf_genmodels.engine.pixels import (
     measure_pixels,
     picture_fields,
 )
-from hf_genmodels.engine.publishing import results_of, training_facts
 from hf_genmodels.engine.report import write_results, write_samples
 from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.errors import UserError, require_extra
-from hf_genmodels.hub.card import CardData, Sample
-from hf_genmodels.hub.card_credit import credit_of
-from hf_genmodels.hub.card_metrics import metrics_of
 from hf_genmodels.hub.loading import load_model, load_tokenizer
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
@@ -200,41 +194,6 @@ def identity_of(
     }
 
 
-def describe(
-    run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData | PixelData
-) -> None:
-    """Say what is going to be trained on what."""
-    total = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logger.info(
-        "model: %s parameters%s, vocabulary %s, context %d, precision %s",
-        format_count(total),
-        "" if trained == total else f" ({format_count(trained)} trained)",
-        f"{model.config.vocab_size:,}",
-        config.block_size,
-        run.accelerator.mixed_precision,
-    )
-    logger.info("data: %s", _data_in_words(config, data))
-    logger.info(
-        "%d steps of %s tokens on %d process%s, into %s%s",
-        config.max_steps,
-        f"{config.global_batch_size * config.block_size:,}",
-        run.accelerator.num_processes,
-        "es" if run.accelerator.num_processes > 1 else "",
-        run.output_dir,
-        f"; going on after step {run.state.step}" if run.state.step else "",
-    )
-
-
-def _data_in_words(config: TrainLMConfig, data: TextData | PixelData) -> str:
-    """Return how much there is to train and to validate on."""
-    if isinstance(data, PixelData):
-        return data.in_words
-    tokens = f"{len(data.windows):,} windows" if data.windows is not None else "a stream"
-    validation = f"{len(data.validation):,} windows" if data.validation is not None else "none"
-    return f"{tokens} of {config.block_size} tokens to train on, {validation} to validate on"
-
-
 def training_batches(
     run: Run,
     config: TrainLMConfig,
@@ -322,49 +281,6 @@ def _write_samples(
         with warn_if_failing(f"The samples of step {step} were not written", OSError):
             write_samples(run.report_dir, step, prompts, texts)
     return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-
-
-def card_of(
-    run: Run, config: TrainLMConfig, model: PreTrainedModel, data: TextData | PixelData
-) -> CardData:
-    """Gather what the model card says."""
-    results = results_of(run)
-    source = config.dataset_name or file_names(config.train_file)
-    step_tokens = config.global_batch_size * config.block_size
-    return CardData(
-        name=run.output_dir.resolve().name,
-        license=config.license,
-        base_model=config.model_name_or_path,
-        model_id=config.hub_model_id,
-        datasets=[config.dataset_name] if config.dataset_name else [],
-        training_data={"source": source, **_data_facts(config, data)},
-        credit=credit_of(config.train_file),
-        training=training_facts(run, config.optim, config.schedule, step_tokens),
-        metrics=metrics_of(results, data.validation_name),
-        samples=[Sample(**sample) for sample in results.get("samples", [])],
-        prompt=next(iter(results.get("prompts", [])), ""),
-        num_parameters=sum(p.numel() for p in model.parameters()),
-    )
-
-
-def _data_facts(config: TrainLMConfig, data: TextData | PixelData) -> dict[str, Any]:
-    """Return facts about the training data, for the card."""
-    if isinstance(data, PixelData):
-        return data.facts
-    windows = "a stream" if data.windows is None else f"{len(data.windows):,}"
-    return {"windows": windows, "window": config.block_size}
-
-
-def example_of(data: TextData | PixelData) -> list[str]:
-    """Return arguments of `genmodels generate` to try the model with."""
-    if isinstance(data, PixelData):
-        return [*data.prompts(1), "--num_images", "16", "--grid", "grid.png"]
-    return ["Once upon a time"]
-
-
-def picture_of(data: TextData | PixelData) -> str:
-    """Return what to look at in the report."""
-    return GRID if isinstance(data, PixelData) else "loss_curve.png"
 
 
 def dry_run(config: TrainLMConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from hf_genmodels.data.pixel_documents import prompts_of
 from hf_genmodels.data.pixels import PixelData, pixel_data
 from hf_genmodels.data.sampling import validation_loader
 from hf_genmodels.engine.evaluation import evaluate_language_model
+from hf_genmodels.engine.logging import warn_if_failing
 from hf_genmodels.engine.run import Run
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_image_processor_if_any, load_tokenizer
-from hf_genmodels.image_grid import draw_grid
+from hf_genmodels.image_grid import Group, draw_grid
 from hf_genmodels.models.image_processing_pixels import GenPixelsImageProcessor
 from hf_genmodels.models.pixel_sampling import PixelSettings, draw_pixels, picture_prompt
 from hf_genmodels.tokenization.palette import train_palette
@@ -205,8 +207,7 @@ def draw_samples(
         lines += [*drawn[row * columns : (row + 1) * columns], *own[:number]]
     groups = [("drawn", columns), *([("real", number)] if number else [])]
     if run.is_main:
-        pixels = data.processor.to_pixels(np.stack(lines))
-        draw_grid(run.report_dir / GRID, pixels, groups, prompts)
+        _write_grid(run, GRID, data.processor.to_pixels(np.stack(lines)), groups, prompts)
     if "super_resolution" in data.windows.tasks:
         _draw_enlarged(run, config, model, data)
     return prompts
@@ -227,7 +228,15 @@ def _draw_enlarged(run: Run, config: TrainLMConfig, model: Any, data: PixelData)
     large = processor.to_pixels(np.stack([large for large, _ in pairs]))
     cells = torch.stack([given, processor.to_pixels(drawn), large], dim=1).flatten(0, 1)
     groups = [(title, 1) for title in ("given", "drawn", "real")]
-    draw_grid(run.report_dir / ENLARGED, cells, groups)
+    _write_grid(run, ENLARGED, cells, groups)
+
+
+def _write_grid(
+    run: Run, name: str, pixels: torch.Tensor, groups: Sequence[Group], labels: Sequence[str] = ()
+) -> None:
+    """Write a picture into the report; where the disk is full, the run goes on without it."""
+    with warn_if_failing(f"{name} of step {run.state.step} was not written", OSError):
+        draw_grid(run.report_dir / name, pixels, groups, labels)
 
 
 def _drawn(

@@ -211,3 +211,16 @@ def test_a_model_of_texts_is_not_trained_on_pictures(
     main(runs.tiny_run(train_file, output_dir=texts, max_steps=1)[2:])
     with pytest.raises(UserError, match="is a model of texts"):
         main(command(image_table, tmp_path / "run", model_name_or_path=texts)[2:])
+
+
+def test_a_full_disk_costs_the_pictures_and_not_the_run(
+    image_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hf_genmodels.engine.pixels.draw_grid", full)
+    output = tmp_path / "run"
+    main(command(image_table, output, max_steps=1, max_eval_windows=2)[2:])
+    assert not (output / "report" / "grid.png").exists()
+    assert (output / "model.safetensors").is_file()
