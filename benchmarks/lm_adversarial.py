@@ -3,7 +3,7 @@
 All go on from one checkpoint for the same CPU seconds, on the same windows with the same learning rate,
 and write texts behind the same beginnings at several temperatures.
 
-python benchmarks/lm_adversarial.py --start runs/demo --seconds 110
+python benchmarks/lm_adversarial.py --start runs/demo
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def table(rows: list[dict[str, Any]], real: dict[str, float], told_with: int) ->
     lines = [
         "# Adversarial training of a language model",
         "",
-        "Made by `python benchmarks/lm_adversarial.py` on a machine that did much other work at the same "
+        "Made by `python benchmarks/lm_adversarial.py --start runs/demo` on a machine that did much other work at the same "
         f"time ({cpu}); CPU seconds of one process with one thread, one seed. All models go on from the "
         "checkpoint of `make demo` (5.2 M parameters, 300 steps on the bundled novels) with the options "
         "of the presets and a constant learning rate. Texts are "
@@ -232,10 +232,10 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, required=True, help="folder of a trained gen_gpt model"
     )
-    parser.add_argument("--seconds", type=float, default=110.0, help="CPU seconds of each training")
+    parser.add_argument("--seconds", type=float, default=100.0, help="CPU seconds of each training")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.7, 0.85, 1.0])
     parser.add_argument(
-        "--classified", type=int, default=500, help="pairs the classifier learns from"
+        "--classified", type=int, default=1000, help="pairs the classifier learns from"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
