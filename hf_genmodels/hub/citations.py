@@ -61,6 +61,16 @@ _CONDITIONAL_GAN = """\
   year = {2014}
 }"""
 
+_VIDEO_GAN = """\
+@inproceedings{tulyakov2018mocogan,
+  title = {MoCoGAN: Decomposing Motion and Content for Video Generation},
+  author = {Tulyakov, Sergey and Liu, Ming-Yu and Yang, Xiaodong and Kautz, Jan},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2018},
+  eprint = {1707.04993},
+  archiveprefix = {arXiv}
+}"""
+
 
 def citations_of(config: Any) -> str:
     """Return the entries of the package and of the method's papers.
@@ -72,6 +82,7 @@ def citations_of(config: Any) -> str:
     papers = [_GPT2] + [_PIXELS] * bool(values.get("image_sizes"))
     if config.model_type == "gen_gan":
         papers = [_GAN] + [_CONDITIONAL_GAN] * (values["conditioning"] != "none")
+        papers += [_VIDEO_GAN] * (values["num_frames"] > 1)
     elif config.model_type == "gen_rnn_seq2seq":
         papers = [_SEQUENCES]
     elif config.is_encoder_decoder:
