@@ -135,3 +135,12 @@ def test_what_cannot_draw_clips_is_refused_before_any_work(image_table: Path, tm
 def test_a_dry_run_counts_clips(image_table: Path, tmp_path: Path, capsys):
     train(image_table, tmp_path / "run", label_column="label", dry_run="true")
     assert "clips           114 of 16 x 16 x 1, text" in capsys.readouterr().out
+
+
+def test_the_preset_trains_on_bundled_images(tmp_path: Path):
+    few = ["--max_train_images", "60", "--max_steps", "1", "--judge.features", "none"]
+    output = tmp_path / "run"
+    main(["--config", "video-sprites", "--output_dir", str(output), *few, "--grid.columns", "1"])
+    assert np.isfinite(losses(output)[0]["d_loss"])
+    clip = Image.open(output / "report" / "clips.webp")
+    assert clip.n_frames == load_model(output).config.num_frames == 16
