@@ -199,7 +199,7 @@ def render_card(
             versions=_versions(card),
             verb_of_commands=kind.verb,
             credit=card.credit.strip(),
-            citations=citations_of(config),
+            citations=citations_of(config, str(card.training.get("method", ""))),
             health=text.paragraph(card.health),
             has_discriminator="discriminator" in companions,
             **image_values(card, config, _prompt(card) or kind.prompt, folder),

@@ -77,7 +77,7 @@ def _eval_result(metric: Metric, task: str) -> EvalResult:
         "num_sentences": metric.num_sentences,
         "num_images": metric.num_images,
         "features": metric.features or None,
-        "real_images": metric.real,
+        "real": metric.real,
     }
     known = {name: value for name, value in circumstances.items() if value is not None}
     return EvalResult(

@@ -53,6 +53,24 @@ _GAN = """\
   eprint = {1406.2661},
   archiveprefix = {arXiv}
 }"""
+_ADVERSARIAL_TEXTS = {
+    "gumbel": """\
+@inproceedings{nie2019relgan,
+  title = {RelGAN: Relational Generative Adversarial Networks for Text Generation},
+  author = {Nie, Weili and Narodytska, Nina and Patel, Ankit},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019}
+}""",
+    "reinforce": """\
+@inproceedings{yu2017seqgan,
+  title = {SeqGAN: Sequence Generative Adversarial Nets with Policy Gradient},
+  author = {Yu, Lantao and Zhang, Weinan and Wang, Jun and Yu, Yong},
+  booktitle = {AAAI Conference on Artificial Intelligence},
+  year = {2017},
+  eprint = {1609.05473},
+  archiveprefix = {arXiv}
+}""",
+}
 _CONDITIONAL_GAN = """\
 @article{mirza2014conditional,
   title = {Conditional Generative Adversarial Nets},
@@ -60,7 +78,6 @@ _CONDITIONAL_GAN = """\
   journal = {arXiv preprint arXiv:1411.1784},
   year = {2014}
 }"""
-
 _VIDEO_GAN = """\
 @inproceedings{tulyakov2018mocogan,
   title = {MoCoGAN: Decomposing Motion and Content for Video Generation},
@@ -72,11 +89,12 @@ _VIDEO_GAN = """\
 }"""
 
 
-def citations_of(config: Any) -> str:
+def citations_of(config: Any, method: str = "") -> str:
     """Return the entries of the package and of the method's papers.
 
     Args:
         config: The model's configuration.
+        method: What the card calls the training, such as `adversarial, gumbel`.
     """
     values = config.to_dict()
     papers = [_GPT2] + [_PIXELS] * bool(values.get("image_sizes"))
@@ -87,4 +105,5 @@ def citations_of(config: Any) -> str:
         papers = [_SEQUENCES]
     elif config.is_encoder_decoder:
         papers = [_TRANSFORMER]
+    papers += [paper for name, paper in _ADVERSARIAL_TEXTS.items() if method.endswith(name)]
     return "\n\n".join([_PACKAGE.format(version=__version__), *papers])

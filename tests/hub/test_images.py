@@ -227,7 +227,7 @@ def test_the_hub_reads_the_metadata_of_a_gan() -> None:
     fid, precision = data.eval_results
     assert (fid.metric_type, fid.metric_value) == ("fid", 12.5)
     assert fid.metric_name == "FID of 5,000 images"
-    assert fid.metric_args == {"num_images": 5000, "features": "judge", "real_images": 1.25}
+    assert fid.metric_args == {"num_images": 5000, "features": "judge", "real": 1.25}
     ends = {"confidence_interval_95": [0.486, 0.514]}
     assert precision.metric_args == {"num_images": 5000, **ends}
     text = render_card(FULL, generators.config(conditioning="text"))
