@@ -262,14 +262,19 @@ class Outcome:
         return self
 
 
-def call(arguments: Sequence[str]) -> Outcome:
-    """Run `genmodels ...` in this process."""
+def forget_accelerator() -> None:
+    """Let accelerate begin anew in this process, as it does in a new one."""
     from accelerate.state import AcceleratorState, GradientState
-
-    from hf_genmodels.cli import main
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def call(arguments: Sequence[str]) -> Outcome:
+    """Run `genmodels ...` in this process."""
+    from hf_genmodels.cli import main
+
+    forget_accelerator()
     output, status = io.StringIO(), 0
     with redirect_stdout(output), redirect_stderr(output):
         try:

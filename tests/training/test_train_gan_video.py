@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.loading import load_model
-from hf_genmodels.training.train_gan import main
+from hf_genmodels.training import train_gan
 from hf_genmodels.training.train_judge import main as train_judge
 from tests import runs
 
@@ -60,6 +60,11 @@ WAYS = {
         "model__architecture": "resnet",
     },
 }
+
+
+def main(arguments: list[str]) -> None:
+    runs.forget_accelerator()
+    train_gan.main(arguments)
 
 
 def train(data: Path, output: Path, **options):

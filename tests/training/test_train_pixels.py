@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import published_files
 from hf_genmodels.hub.loading import load_image_processor_if_any
-from hf_genmodels.training.train_lm import main
+from hf_genmodels.training import train_lm
 from tests import runs
 
 TINY = {
@@ -50,6 +50,11 @@ def command(images: Path, output_dir: Path | None = None, **options: Any) -> lis
         if value is not None and value != []:
             arguments += [f"--{name}", str(value)]
     return arguments
+
+
+def main(arguments: list[str]) -> None:
+    runs.forget_accelerator()
+    train_lm.main(arguments)
 
 
 @pytest.fixture(scope="module")
