@@ -23,6 +23,7 @@ from hf_genmodels.data.language import load_text_data
 from hf_genmodels.engine.adversarial import frozen, mean_over_ranks, update
 from hf_genmodels.engine.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from hf_genmodels.engine.ema import EMA, averaged
+from hf_genmodels.engine.language import training_batches
 from hf_genmodels.engine.launch import launch, needs_launch
 from hf_genmodels.engine.lm_adversarial import (
     card_of,
@@ -30,7 +31,6 @@ from hf_genmodels.engine.lm_adversarial import (
     describe,
     dry_run,
     identity_of,
-    training_batches,
 )
 from hf_genmodels.engine.lm_adversarial_models import (
     DISCRIMINATOR,

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
+from hf_genmodels.config.lm_adversarial import TrainLMAdversarialConfig
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
 from hf_genmodels.data.pixels import PixelData
@@ -196,7 +197,7 @@ def identity_of(
 
 def training_batches(
     run: Run,
-    config: TrainLMConfig,
+    config: TrainLMConfig | TrainLMAdversarialConfig,
     data: TextData | PixelData,
     tokenizer: PreTrainedTokenizerFast,
     stream_state: dict[str, Any] | None,

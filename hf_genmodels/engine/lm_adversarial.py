@@ -16,9 +16,10 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm_adversarial import TrainLMAdversarialConfig
 from hf_genmodels.config.run import file_names
-from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
+from hf_genmodels.data.language import TextData, load_text_data, text_sources
 from hf_genmodels.engine.adversarial import frozen, update
 from hf_genmodels.engine.estimate import format_count, format_duration
+from hf_genmodels.engine.language import training_batches
 from hf_genmodels.engine.lm_adversarial_models import (
     AdversarialNetworks,
     build_networks,
@@ -113,28 +114,6 @@ def describe(
         "es" if run.accelerator.num_processes > 1 else "",
         run.output_dir,
         f"; going on after step {run.state.step}" if run.state.step else "",
-    )
-
-
-def training_batches(
-    run: Run,
-    config: TrainLMAdversarialConfig,
-    data: TextData,
-    tokenizer: PreTrainedTokenizerFast,
-    stream_state: dict[str, Any] | None,
-) -> TrainingBatches:
-    """Return this rank's batches from where the run stands."""
-    return TrainingBatches(
-        config,
-        data,
-        tokenizer,
-        batch_size=config.per_device_train_batch_size,
-        seed=config.seed,
-        rank=run.accelerator.process_index,
-        world_size=run.accelerator.num_processes,
-        start=run.state.examples,
-        num_workers=config.num_workers,
-        stream_state=stream_state,
     )
 
 
