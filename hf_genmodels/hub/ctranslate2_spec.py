@@ -28,6 +28,7 @@ ACTIVATIONS = {
 # What our configuration must say for CTranslate2 to have a layer for it.
 SWITCHES = {
     "qk_norm": False,
+    "attention_scale": 1.0,
     "logit_softcap": None,
     "cross_attention": "full",
     "refinement_decoder": False,

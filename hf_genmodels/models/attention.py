@@ -13,7 +13,8 @@ from torch import nn
 from transformers import Cache, EncoderDecoderCache, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .layers import ResidualLinear, apply_rotary, rms_norm
+from .head_positions import norm_and_rotate
+from .layers import ResidualLinear, apply_rotary, autocast_dtype, rms_norm
 from .linear import Linear
 from .short_attention import short_attention, suits_short_attention
 
@@ -78,7 +79,7 @@ class Attention(nn.Module):
         self.layer_idx = layer_idx
         self.head_dim = config.head_dim
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
-        self.scaling = self.head_dim**-0.5
+        self.scaling = config.attention_scale * self.head_dim**-0.5
         self.qk_norm, self.norm_eps = config.qk_norm, config.norm_eps
         self.attention_dropout = config.attention_dropout
         self.is_causal = is_causal
@@ -193,17 +194,24 @@ class SelfAttention(Attention):
         if value_embedding is not None:
             value_embedding = value_embedding.to(value.dtype)  # differs under autocast
             value = self.value_mix[0] * value + self.value_mix[1] * value_embedding
-        query = self.split_heads(query, is_normed=True)
-        key = self.split_heads(key, is_normed=True)
+        query, key = self._place(query, rotary), self._place(key, rotary)
         value = self.split_heads(value, is_normed=False)
-        if rotary is not None:
-            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         return self.attend(query, key, value, attention_mask, **kwargs)
 
+    def _place(
+        self, states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
+        """Return queries or keys (B, T, heads * C) as (B, heads, T, C), normalised and rotated."""
+        if rotary is not None and self.qk_norm and torch.is_grad_enabled():
+            return norm_and_rotate(self.split_heads(states, False), rotary, self.norm_eps)
+        heads = self.split_heads(states, is_normed=True)
+        return heads if rotary is None else apply_rotary(heads, rotary)
+
     def _project(self, hidden_states: torch.Tensor) -> Sequence[torch.Tensor]:
         """Return queries (B, T, H * C), keys and values (B, T, K * C), heads side by side."""
+        hidden_states = hidden_states.to(autocast_dtype(hidden_states))  # once, not for each
         if self.fused_proj is not None:
             fused: torch.Tensor = self.fused_proj(hidden_states)
             return fused.split(self.fused_sizes, dim=-1)

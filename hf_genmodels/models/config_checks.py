@@ -63,17 +63,18 @@ def check_shares(config: PreTrainedConfig, names: Iterable[str]) -> None:
             raise ValueError(f"{name}={getattr(config, name)} must lie in [0, 1).")
 
 
-def check_softcap(config: PreTrainedConfig) -> None:
-    """Check that the cap of the logits is positive, if there is one."""
-    if config.logit_softcap is not None and config.logit_softcap <= 0:
-        raise ValueError(f"logit_softcap={config.logit_softcap} must be positive, or null.")
+def check_positive(config: PreTrainedConfig, names: Iterable[str]) -> None:
+    """Check that the fields of these names are above 0, if they are set."""
+    for name in names:
+        if getattr(config, name) is not None and getattr(config, name) <= 0:
+            raise ValueError(f"{name}={getattr(config, name)} must be above 0.")
 
 
 __all__ = [
     "check_choices",
     "check_heads",
     "check_position_widths",
+    "check_positive",
     "check_shares",
     "check_sizes",
-    "check_softcap",
 ]

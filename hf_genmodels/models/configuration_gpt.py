@@ -11,9 +11,9 @@ from .config_checks import (
     check_choices,
     check_heads,
     check_position_widths,
+    check_positive,
     check_shares,
     check_sizes,
-    check_softcap,
 )
 
 POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary")
@@ -49,6 +49,9 @@ class GenGPTConfig(PreTrainedConfig):
         use_bias: Whether linear layers and LayerNorms have biases.
         qk_norm: Normalise queries and keys to unit root mean square, without weights (Henry et al.
             2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442).
+        attention_scale: Factor of the attention scores beside 1/sqrt(width of a head). Scores of
+            normalised queries and keys cannot exceed sqrt(width of a head) times this: narrow heads
+            need more than 1 to look at a single token.
         zero_init_residual: Start the projections into the residual stream at zero, so that every
             block starts as the identity (Zhang et al. 2019, "Fixup", arXiv:1901.09321). Otherwise
             they start scaled by 1/sqrt(2 x layers) as in GPT-2.
@@ -125,6 +128,7 @@ class GenGPTConfig(PreTrainedConfig):
     norm_affine: bool = True
     use_bias: bool = True
     qk_norm: bool = False
+    attention_scale: float | int = 1.0
     zero_init_residual: bool = False
     zero_init_head: bool = False
     logit_softcap: float | int | None = None
@@ -208,7 +212,7 @@ class GenGPTConfig(PreTrainedConfig):
             },
         )
         check_shares(self, ("attention_dropout", "residual_dropout", "embedding_dropout"))
-        check_softcap(self)
+        check_positive(self, ("attention_scale", "logit_softcap"))
         if not 0 <= self.num_value_embeddings <= self.num_hidden_layers:
             raise ValueError(
                 f"num_value_embeddings={self.num_value_embeddings} must lie between 0 and "

@@ -10,9 +10,9 @@ from .config_checks import (
     check_choices,
     check_heads,
     check_position_widths,
+    check_positive,
     check_shares,
     check_sizes,
-    check_softcap,
 )
 from .warm_start import fields_from_gpt
 
@@ -57,6 +57,9 @@ class GenSeq2SeqConfig(PreTrainedConfig):
         use_bias: Whether linear layers and LayerNorms have biases.
         qk_norm: Normalise queries and keys to unit root mean square, without weights (Henry et al.
             2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442).
+        attention_scale: Factor of the attention scores beside 1/sqrt(width of a head). Scores of
+            normalised queries and keys cannot exceed sqrt(width of a head) times this: narrow heads
+            need more than 1 to look at a single token.
         scale_embedding: Multiply token embeddings by the square root of `hidden_size`.
         zero_init_residual: Start the projections into the residual stream at zero (Zhang et al.
             2019, "Fixup", arXiv:1901.09321). Otherwise they start, with `pre`, scaled by one over
@@ -120,6 +123,7 @@ class GenSeq2SeqConfig(PreTrainedConfig):
     norm_affine: bool = True
     use_bias: bool = True
     qk_norm: bool = False
+    attention_scale: float | int = 1.0
     scale_embedding: bool = True
     zero_init_residual: bool = False
     logit_softcap: float | int | None = None
@@ -233,7 +237,7 @@ class GenSeq2SeqConfig(PreTrainedConfig):
                 "label_smoothing",
             ),
         )
-        check_softcap(self)
+        check_positive(self, ("attention_scale", "logit_softcap"))
         if self.refinement_loss_weight <= 0:
             raise ValueError(
                 f"refinement_loss_weight={self.refinement_loss_weight} must be positive. To train "

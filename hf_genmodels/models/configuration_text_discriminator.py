@@ -10,6 +10,7 @@ from .config_checks import (
     check_choices,
     check_heads,
     check_position_widths,
+    check_positive,
     check_shares,
     check_sizes,
 )
@@ -43,6 +44,9 @@ class GenTextDiscriminatorConfig(PreTrainedConfig):
         use_bias: Whether linear layers and LayerNorms have biases.
         qk_norm: Normalise queries and keys to unit root mean square, without weights (Henry et al.
             2020, arXiv:2010.04245).
+        attention_scale: Factor of the attention scores beside 1/sqrt(width of a head). Scores of
+            normalised queries and keys cannot exceed sqrt(width of a head) times this: narrow heads
+            need more than 1 to look at a single token.
         dropout: Dropout of the embeddings and of each sublayer's output.
         attention_dropout: Dropout of the attention weights.
         initializer_range: Standard deviation of the initial weights.
@@ -68,6 +72,7 @@ class GenTextDiscriminatorConfig(PreTrainedConfig):
     norm_affine: bool = True
     use_bias: bool = True
     qk_norm: bool = False
+    attention_scale: float | int = 1.0
     dropout: float | int = 0.1
     attention_dropout: float | int = 0.1
     initializer_range: float = 0.02
@@ -116,6 +121,7 @@ class GenTextDiscriminatorConfig(PreTrainedConfig):
         }
         check_choices(self, choices)
         check_shares(self, ("dropout", "attention_dropout"))
+        check_positive(self, ("attention_scale",))
 
 
 __all__ = ["GenTextDiscriminatorConfig"]

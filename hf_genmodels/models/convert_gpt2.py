@@ -36,6 +36,7 @@ GPT2_SWITCHES = {
     "norm_affine": True,
     "use_bias": True,
     "qk_norm": False,
+    "attention_scale": 1.0,
     "logit_softcap": None,
     "num_value_embeddings": 0,
     "image_sizes": [],

@@ -36,6 +36,7 @@ MARIAN_SWITCHES = {
     "norm_affine": True,
     "use_bias": True,
     "qk_norm": False,
+    "attention_scale": 1.0,
     "logit_softcap": None,
     "cross_attention": "full",
     "refinement_decoder": False,

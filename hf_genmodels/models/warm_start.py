@@ -24,6 +24,7 @@ SAME_FIELDS = (
     "norm_affine",
     "use_bias",
     "qk_norm",
+    "attention_scale",
 )
 TAKEN_FIELDS = (
     *SAME_FIELDS,

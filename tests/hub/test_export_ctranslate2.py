@@ -93,6 +93,7 @@ def test_empty_outputs_are_compared_too(tmp_path):
         ({"cross_attention": "bidirectional"}, "cross_attention='bidirectional'"),
         ({"refinement_decoder": True}, "refinement_decoder=True"),
         ({"qk_norm": True}, "qk_norm=True"),
+        ({"attention_scale": 2.0}, "attention_scale=2.0"),
         ({"logit_softcap": 5.0}, "logit_softcap=5.0"),
         ({"hidden_act": "relu2"}, "hidden_act='relu2', CTranslate2 has gelu, "),
         ({"eos_token_id": [258, 257]}, "CTranslate2 has exactly one"),

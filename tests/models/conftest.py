@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "norm": "rmsnorm",
         "use_bias": False,
         "qk_norm": True,
+        "attention_scale": 2.0,
         "hidden_act": "relu2",
         "num_key_value_heads": 2,
         "num_value_embeddings": 2,

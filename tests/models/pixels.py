@@ -14,7 +14,7 @@ SIZE, SMALL = 4, 2
 # Every way in which a step could differ from the whole model.
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {},
-    "rotary": {"position_embedding": "rotary", "qk_norm": True, "use_bias": False},
+    "rotary": {"position_embedding": "rotary", "qk_norm": True, "attention_scale": 2.5},
     "sinusoidal": {"position_embedding": "sinusoidal", "norm": "rmsnorm", "norm_affine": False},
     "grouped": {"num_key_value_heads": 2, "hidden_act": "relu2", "logit_softcap": 5.0},
     "values": {

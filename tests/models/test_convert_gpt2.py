@@ -118,6 +118,7 @@ def test_our_model_written_as_gpt2_is_loaded_by_plain_transformers(
         ({"norm_affine": False}, "norm_affine=False"),
         ({"use_bias": False}, "use_bias=False"),
         ({"qk_norm": True}, "qk_norm=True"),
+        ({"attention_scale": 2.0}, "attention_scale=2.0"),
         ({"logit_softcap": 5.0}, "logit_softcap=5.0"),
         ({"num_value_embeddings": 1}, "num_value_embeddings=1"),
         ({"num_key_value_heads": 2}, r"num_key_value_heads=2, .*\(4\)"),

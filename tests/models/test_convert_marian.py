@@ -171,6 +171,7 @@ def test_our_model_written_as_marian_is_loaded_by_plain_transformers(tmp_path, f
         ({"norm_eps": 1e-3}, "norm_eps=0.001"),
         ({"use_bias": False}, "use_bias=False"),
         ({"qk_norm": True}, "qk_norm=True"),
+        ({"attention_scale": 2.0}, "attention_scale=2.0"),
         ({"logit_softcap": 5.0}, "logit_softcap=5.0"),
         ({"cross_attention": "bidirectional"}, "cross_attention='bidirectional'"),
         ({"refinement_decoder": True}, "refinement_decoder=True"),

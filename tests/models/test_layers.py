@@ -180,6 +180,16 @@ def test_qk_norm_makes_scores_independent_of_the_size_of_queries_and_keys(make_c
     assert_close(attend(layer, hidden), before, rtol=1e-3, atol=1e-4)
 
 
+def test_attention_scale_multiplies_the_scores(make_config):
+    scaled = SelfAttention(make_config(attention_scale=3.0, use_bias=False), 0)
+    plain = SelfAttention(make_config(use_bias=False), 0)
+    plain.load_state_dict(scaled.state_dict())
+    with torch.no_grad():
+        plain.q_proj.weight *= 3
+    hidden = torch.randn(2, 5, 32)
+    assert_close(attend(scaled, hidden), attend(plain, hidden))
+
+
 def test_value_embeddings_are_mixed_into_the_values(make_config):
     layer = SelfAttention(make_config(use_bias=False), 0, has_value_embedding=True)
     assert layer.value_mix.tolist() == [0.5, 0.5]

@@ -33,6 +33,7 @@ def packed_positions() -> torch.LongTensor:
         {"norm": "rmsnorm"},
         {"hidden_act": "relu2"},
         {"qk_norm": True},
+        {"attention_scale": 8.0},
         {"logit_softcap": 1.0},
         {"num_value_embeddings": 1},
         {"norm_eps": 1.0},

@@ -51,6 +51,7 @@ def logits_of(model, batch=None, labels=None, **options):
         {"norm_eps": 1.0},
         {"hidden_act": "gelu"},
         {"qk_norm": True},
+        {"attention_scale": 8.0},
         {"logit_softcap": 1.0},
         {"scale_embedding": False},
         {"cross_attention": "bidirectional"},
