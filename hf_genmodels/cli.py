@@ -112,6 +112,9 @@ def _dispatch(arguments: list[str]) -> None:
     if arguments[0] == "train":
         families = [name.removeprefix("train ") for name in COMMANDS if name.startswith("train ")]
         given = arguments[1] if len(arguments) > 1 else ""
+        if given in ("-h", "--help", "help"):
+            print(_usage())
+            return
         raise UserError(
             f"genmodels train {given}: what is to be trained? {suggest(given, families)}"
             f"Choose from: {', '.join(families)}."

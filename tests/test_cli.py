@@ -16,7 +16,7 @@ from tests import runs
 
 
 def test_help_lists_every_command():
-    for arguments in ([], ["--help"], ["-h"], ["help"]):
+    for arguments in ([], ["--help"], ["-h"], ["help"], ["train", "--help"]):
         output = runs.call(arguments).succeeded().output
         for name, (_, _, what) in COMMANDS.items():
             assert name in output

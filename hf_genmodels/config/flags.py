@@ -87,6 +87,8 @@ def explain(message: str, flags: Iterable[str], command: str) -> str:
     if key and value:
         names = [KINDS[word] for word in re.findall(r"<class '(\w+)'>", message) if word in KINDS]
         wanted = f" It must be {' or '.join(dict.fromkeys(names))}." if names else ""
+        if choices := re.search(r"Literal\[([^]]*)]", message):
+            wanted = f" Allowed: {choices[1].replace(chr(39), '')}."
         return f"--{key[1]} is {value[1].strip()!r}.{wanted} See: {command} --help"
     in_group = re.search(r"[Gg]roup '([\w.]+)' does not accept option '([\w.]+)'", message)
     in_file = re.search(r"[Oo]ption '([\w.]+)'|Key '([\w.]+)'", message)

@@ -74,7 +74,7 @@ class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
         if self.model.max_position_embeddings is None:
             self.model.max_position_embeddings = self.block_size
         if not self.model_name_or_path:
-            self.new_model_config(vocab_size=self.tokenizer_vocab_size)
+            self.new_model_config(vocab_size=self.expected_vocab_size)
         positions = self.model.max_position_embeddings
         if not self.model_name_or_path and positions < self.block_size:
             raise UserError(
@@ -87,10 +87,20 @@ class TrainLMConfig(TextDataConfig, FineTuningConfig, ExampleBatchConfig):
         """Whether the data are images."""
         return self.pixels.image_size is not None
 
+    @property
+    def expected_vocab_size(self) -> int:
+        """Most tokens of a tokenizer that is trained, those of pictures included."""
+        return self.tokenizer_vocab_size + (self.pixels.num_tokens if self.draws else 0)
+
     def _check_pixels(self) -> None:
         """Fit the window to the pictures, and look at what the images share with texts."""
         if self.streaming:
             raise UserError("--streaming reads texts, and --pixels.image_size asks for images.")
+        if self.tokenizer_name:
+            raise UserError(
+                f"--tokenizer_name {self.tokenizer_name} cuts texts, and --pixels.image_size asks for a "
+                "tokenizer of prompts and colours, which is trained. Leave it out."
+            )
         if self.lora.r:
             raise UserError("--lora.r does not adapt rows and columns of pixels. Leave it out.")
         self.block_size = self.pixels.longest_document

@@ -9,8 +9,11 @@ from hf_genmodels.errors import UserError
 
 TASKS = ("draw", "caption", "super_resolution")
 LARGEST_IMAGE = 32
+LARGEST_PALETTE = 4096
 # begin, the token of a picture, the token of a caption, end
 FRAME = 4
+# a picture, a small picture, a caption
+FRAMES = 3
 
 
 @dataclass
@@ -79,6 +82,11 @@ class PixelOptions:
             raise UserError(f"--pixels.prompt_dropout is {self.prompt_dropout}. It lies in [0, 1).")
         for name in ("palette_size", "max_prompt_tokens", "columns"):
             at_least(f"pixels.{name}", getattr(self, name), 2 if name == "palette_size" else 1)
+        if self.palette_size > LARGEST_PALETTE:
+            raise UserError(
+                f"--pixels.palette_size is {self.palette_size}. A colour is a token: at most "
+                f"{LARGEST_PALETTE:,} are found."
+            )
         at_least("pixels.guidance_scale", self.guidance_scale, 0)
         if self.image_size is not None:
             self._check_sizes(self.image_size)
@@ -106,6 +114,11 @@ class PixelOptions:
     def image_sizes(self) -> list[int]:
         """Sizes of the pictures, the one that is drawn first."""
         return [size for size in (self.image_size, self.small_size) if size is not None]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens beside those of texts: the colours, and what stands before pictures and captions."""
+        return self.palette_size + FRAMES
 
     @property
     def longest_document(self) -> int:

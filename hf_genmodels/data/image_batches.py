@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from hf_genmodels.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger("hf_genmodels")
 # Tell the random numbers of one purpose from those of another.
 _FLIP_STREAM, _CAPTION_STREAM, _CLASS_STREAM, _IMAGE_STREAM = 11, 12, 13, 14
 
@@ -52,7 +54,7 @@ class EncodedCaptions:
         Args:
             captions: One or more texts of each image.
             tokenizer: Its special tokens are added, and its padding token fills up.
-            max_length: Longest caption in tokens; what is longer is cut off.
+            max_length: Longest caption in tokens; what is longer is cut off, with a warning.
 
         Raises:
             UserError: If an image has no caption, a caption no token, or the tokenizer no padding token.
@@ -69,6 +71,15 @@ class EncodedCaptions:
                 "An image has no caption, or one without a token, and is drawn by none."
             )
         lengths = np.array([len(row) for row in rows])
+        full = [text for text, row in zip(texts, rows, strict=True) if len(row) == max_length]
+        uncut = tokenizer(full, verbose=False)["input_ids"] if full else []
+        if cut := sum(len(row) > max_length for row in uncut):
+            logger.warning(
+                "%s of %s captions are longer than %d tokens: only their beginnings are read",
+                f"{cut:,}",
+                f"{len(texts):,}",
+                max_length,
+            )
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)
         ids[mask == 1] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])

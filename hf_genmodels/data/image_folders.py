@@ -38,11 +38,12 @@ def read_folder(folder: Path, config: ImageDataConfig, conditioning: Kind | None
     sorted_in = _in_subfolders(files, folder)
     found: Kind = "class" if sorted_in and len(set(labels)) > 1 else "none"
     kind = conditioning or found
-    if _asks_for_columns(config, conditioning) or kind not in ("class", "none"):
+    if (columns := _asked_columns(config, conditioning)) or kind not in ("class", "none"):
+        named = f", where the columns {columns} could be looked for" if columns else ""
         raise UserError(
-            f"The folder '{folder}' has no table that says more about its images. "
-            f"Put a {_METADATA[0]} with a column file_name into it, or leave the columns out; "
-            "without one the subfolders are classes."
+            f"The folder '{folder}' has no table that says more about its images{named}. "
+            f"Put a {_METADATA[0]} with a column file_name into it, or leave the columns out (those "
+            "that a preset names with --text_column null); without one the subfolders are classes."
         )
     if kind == "class" and not sorted_in:
         raise UserError(
@@ -74,7 +75,7 @@ def read_files(
     Raises:
         UserError: If something must be known about them.
     """
-    if _asks_for_columns(config, conditioning) or conditioning not in (None, "none"):
+    if _asked_columns(config, conditioning) or conditioning not in (None, "none"):
         raise UserError(
             f"{where} are only images, and nothing is known about them. Give the folder, whose "
             "subfolders are classes, or a table that names the files."
@@ -88,11 +89,13 @@ def read_files(
     )
 
 
-def _asks_for_columns(config: ImageDataConfig, conditioning: Kind | None) -> bool:
-    """Whether the user named columns of a table, and they are needed."""
+def _asked_columns(config: ImageDataConfig, conditioning: Kind | None) -> str:
+    """Return the columns of a table that the user named and that are needed, in words."""
+    if conditioning == "none":
+        return ""
     columns = (config.label_column, config.text_column)
-    lists = (config.extra_text_columns, config.attribute_columns)
-    return conditioning != "none" and any((*columns, *lists))
+    lists = (*config.extra_text_columns, *config.attribute_columns)
+    return ", ".join(repr(name) for name in (*columns, *lists) if name)
 
 
 def _images_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -291,7 +291,7 @@ def dry_run(config: TrainLMConfig) -> str:
     nor data need to be made.
     """
     tokenizer = given_tokenizer(config)
-    vocab_size = config.tokenizer_vocab_size if tokenizer is None else len(tokenizer)
+    vocab_size = config.expected_vocab_size if tokenizer is None else len(tokenizer)
     model = new_or_pretrained_model(config, vocab_size, **picture_fields(config, None))
     model = adapt_model(config, model, task_type="CAUSAL_LM").train()
     batch_size, block_size = config.per_device_train_batch_size, config.block_size

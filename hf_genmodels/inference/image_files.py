@@ -51,6 +51,11 @@ def file_name(number: int, label: str, seed: int, suffix: str = ".png") -> str:
     return "_".join(part for part in (f"{number:05d}", word, f"seed{seed}{suffix}") if part)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number and a noun that goes with it, such as `1 image` and `2 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def bytes_of(picture: Any) -> np.ndarray:
     """Return a picture's bytes, (C, H, W)."""
     pixels = np.asarray(picture)

@@ -30,7 +30,13 @@ from hf_genmodels.config.generate import (
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.loading import load_model, load_tokenizer_if_any, place_model
 from hf_genmodels.image_grid import draw_animation, draw_grid, grid_image
-from hf_genmodels.inference.image_files import LARGEST_GRID, bytes_of, file_name, new_folder
+from hf_genmodels.inference.image_files import (
+    LARGEST_GRID,
+    bytes_of,
+    count_of,
+    file_name,
+    new_folder,
+)
 from hf_genmodels.inference.interpolation import draw_way
 from hf_genmodels.inference.language_texts import prompts_of
 from hf_genmodels.inference.videos import draw_clips
@@ -219,13 +225,13 @@ def _draw_subjects(drawing: Drawing, grid: Path | None, output: Path | None) -> 
                 if grid is not None:
                     pixels.append(bytes_of(picture))
     if output is not None:
-        done.append(f"wrote {total:,} images to {output}")
+        done.append(f"wrote {count_of(total, 'image')} to {output}")
     if grid is not None:
         one = len(subjects) == 1
         columns = math.ceil(math.sqrt(total)) if one else drawing.number
         labels = [] if one else [subject.name for subject in subjects]
         draw_grid(grid, np.stack(pixels), columns, labels)
-        done.append(f"drew {total:,} images into {grid}")
+        done.append(f"drew {count_of(total, 'image')} into {grid}")
     return done
 
 

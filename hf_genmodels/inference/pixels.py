@@ -32,7 +32,13 @@ from hf_genmodels.hub.loading import (
     place_model,
 )
 from hf_genmodels.image_grid import draw_grid
-from hf_genmodels.inference.image_files import LARGEST_GRID, bytes_of, file_name, new_folder
+from hf_genmodels.inference.image_files import (
+    LARGEST_GRID,
+    bytes_of,
+    count_of,
+    file_name,
+    new_folder,
+)
 from hf_genmodels.inference.images import LARGEST_RANDOM_SEED, check_folder
 from hf_genmodels.inference.language_texts import prompts_of
 from hf_genmodels.models.pipeline_pixels import opened
@@ -235,10 +241,10 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
                     drawn[-1].append(picture)
                 progress.update()
     if output is not None:
-        yield f"wrote {total:,} images to {output}"
+        yield f"wrote {count_of(total, 'image')} to {output}"
     if grid is not None:
         write_grid(grid, rows, drawn)
-        yield f"drew {total:,} images into {grid}"
+        yield f"drew {count_of(total, 'image')} into {grid}"
     if options.seed is None:
         yield f"drawn with --seed {drawing.seed}"
 
@@ -318,7 +324,13 @@ def _picture(flag: str, file: str) -> Image.Image:
     Raises:
         UserError: If it cannot be read.
     """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"--{flag}: there is no file {file!r}. A prompt stands before --{flag}, right behind the "
+            "folder of the model."
+        )
     try:
-        return opened(str(Path(file).expanduser()), "a picture was expected.")
+        return opened(str(path), "a picture was expected.")
     except ValueError as error:
         raise UserError(f"--{flag}: {error}") from error

@@ -14,7 +14,13 @@ from tqdm import tqdm
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.image_grid import draw_grid, grid_image
-from hf_genmodels.inference.image_files import LARGEST_GRID, bytes_of, file_name, new_folder
+from hf_genmodels.inference.image_files import (
+    LARGEST_GRID,
+    bytes_of,
+    count_of,
+    file_name,
+    new_folder,
+)
 from hf_genmodels.models.video_files import FORMATS, save_video
 
 if TYPE_CHECKING:
@@ -63,14 +69,14 @@ def draw_clips(drawing: Drawing, grid: Path | None, output: Path | None) -> list
     if output is not None and moves:
         labels = [subject.name for subject in subjects] if len(subjects) > 1 else []
         save_video(output, side_by_side(kept, drawing.number, labels), speed)
-        done.append(f"drew {total:,} clips of {frames} frames into {output}")
+        done.append(f"drew {count_of(total, 'clip')} of {frames} frames into {output}")
     elif output is not None:
-        done.append(f"wrote {total:,} clips to {output}")
+        done.append(f"wrote {count_of(total, 'clip')} to {output}")
     if grid is not None:
         names = [subject.name for subject in subjects for _ in range(drawing.number)]
         pixels = np.stack([bytes_of(frame) for clip in kept for frame in clip])
         draw_grid(grid, pixels, frames, names if any(names) else [])
-        done.append(f"drew {total:,} strips of {frames} frames into {grid}")
+        done.append(f"drew {count_of(total, 'strip')} of {frames} frames into {grid}")
     return done
 
 

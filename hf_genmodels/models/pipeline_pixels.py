@@ -1,6 +1,7 @@
 """Pipelines of a language model that draws: prompted pictures, completed, enlarged and described ones."""
 
 import dataclasses
+import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from .pixel_sampling import PixelSettings, describing_prompt, draw_pixels, pictu
 
 PICTURES_AT_ONCE = 32
 LONGEST_CAPTION = 32  # tokens, by default
+LONGEST_SHOWN = 60  # letters of a prompt in a message
 NO_TOKEN = -1  # fills prompts up
 
 
@@ -71,8 +73,9 @@ class PixelPipeline(ConditionalImagePipeline):
         for text in texts:
             ids = text_tokens(self.tokenizer, self._known_label(text or ""))
             if len(ids) > room:
+                shown = f"{text[:LONGEST_SHOWN]}..." if len(text) > LONGEST_SHOWN else text
                 warnings.warn(
-                    f"{text!r} is longer than the {room} tokens that this model reads, and was cut.",
+                    f"{shown!r} is longer than the {room} tokens that this model reads, and was cut.",
                     stacklevel=2,
                 )
             rows.append(torch.tensor(picture_prompt(config, ids[:room])))
@@ -312,7 +315,7 @@ def opened(given: Any, wanted: str) -> Image.Image:
     """
     if isinstance(given, Image.Image):
         return given
-    if not isinstance(given, str):
+    if not isinstance(given, str | os.PathLike):
         raise ValueError(f"{given!r} is a {type(given).__name__}, and {wanted}")
     try:
         with Image.open(given) as picture:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hf_genmodels.config.commands import parse_command
+from hf_genmodels.config.flags import explain
 from hf_genmodels.config.parser import parse_config, write_yaml
 from hf_genmodels.config.run import (
     ExampleBatchConfig,
@@ -117,6 +118,16 @@ def test_numbers_may_be_negative_and_sections_are_dotted():
 
 def test_dashes_and_underscores_mean_the_same(tmp_path: Path):
     assert parse("--output-dir", str(tmp_path)).output_dir == str(tmp_path)
+
+
+def test_a_wrong_choice_is_answered_with_the_choices():
+    message = (
+        "Parser key \"data.resize\":\n  Expected a typing.Literal['crop', 'pad']. Got value: cut"
+    )
+
+    said = explain(message, ["data.resize"], "genmodels train gan")
+
+    assert said.startswith("--data.resize is 'cut'. Allowed: crop, pad. ")
 
 
 @pytest.mark.parametrize(

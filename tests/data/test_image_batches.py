@@ -210,18 +210,19 @@ def test_captions_belong_to_their_images_and_all_are_drawn():
     assert min(seen[8, j] for j in range(3)) > 8
 
 
-def test_captions_are_tokenised_cut_and_filled_up(byte_tokenizer):
+def test_captions_are_tokenised_cut_and_filled_up(byte_tokenizer, caplog):
     tokenizer = byte_tokenizer()
     with pytest.raises(UserError, match="no padding token"):
         EncodedCaptions.from_texts([["a"]], tokenizer, 8)
     tokenizer.pad_token = tokenizer.eos_token
-    captions = EncodedCaptions.from_texts([["a red heart", "b"], ["abc"]], tokenizer, 5)
+    captions = EncodedCaptions.from_texts([["a red heart", "b"], ["abcde"]], tokenizer, 5)
+    assert "1 of 3 captions are longer than 5 tokens" in caplog.text
     assert captions.input_ids.shape == (3, 5)
     assert captions.starts.tolist() == [0, 2, 3]
-    assert captions.attention_mask.sum(1).tolist() == [5, 1, 3]
-    rows = captions.rows(np.array([2, 0]))
-    assert tokenizer.decode(rows["input_ids"][0][:3]) == "abc"
-    assert rows["input_ids"][0, 3:].tolist() == [tokenizer.pad_token_id] * 2
+    assert captions.attention_mask.sum(1).tolist() == [5, 1, 5]
+    rows = captions.rows(np.array([1, 0]))
+    assert tokenizer.decode(rows["input_ids"][0][:1]) == "b"
+    assert rows["input_ids"][0, 1:].tolist() == [tokenizer.pad_token_id] * 4
     assert tokenizer.decode(rows["input_ids"][1]) == "a red"
     for empty in ([["a"], []], [["a"], [""]]):
         with pytest.raises(UserError, match="no caption, or one without a token"):

@@ -162,7 +162,9 @@ def test_mistakes_in_folders_are_explained(folder, load):
     with pytest.raises(UserError, match=r"No image of .* can be used: .*1\.png is no image"):
         load(folder)
     fill(folder, shades(2))
-    with pytest.raises(UserError, match=r"no table .* metadata\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"no table .* 'text' .* metadata\.jsonl.*--text_column null"
+    ):
         load(folder, text_column="text")
     with pytest.raises(UserError, match=r"no table .* metadata\.jsonl"):
         load(folder, conditioning="attributes")

@@ -162,6 +162,28 @@ def test_a_small_picture_is_enlarged_beside_the_large_one_if_that_is_known(
     assert (tmp_path / "grid.png").is_file()
 
 
+def test_one_picture_is_not_several(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        [str(folder), "cat", "--num_images", "1", "--seed", "0", "--grid", str(tmp_path / "a.png")]
+    )
+
+    assert capsys.readouterr().out == f"drew 1 image into {tmp_path / 'a.png'}\n"
+
+
+def test_a_prompt_that_is_cut_is_told_in_a_few_words(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [str(folder), "a red heart " * 99, "--num_images", "1", "--seed", "0"]
+
+    main([*line, "--grid", str(tmp_path / "grid.png")])
+
+    told = capsys.readouterr().err
+    assert "tokens that this model reads, and was cut." in told
+    assert told.count("heart") < 10
+
+
 def test_pictures_are_described(
     folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +218,10 @@ def test_mistakes_are_named_before_anything_is_written(
             "cannot be read as a pict",
         ),
         ([str(folder), "--describe", str(picture), *grid], "--grid has no meaning here"),
+        (
+            [str(folder), "--describe", str(picture), "how many"],
+            "A prompt stands before --describe",
+        ),
         ([str(of_classes), "red hart", *grid], "Did you mean 'red heart'"),
         ([str(of_classes), "--enlarge", str(picture), *grid], "was not trained for image-super"),
         ([str(of_classes), "--describe", str(picture)], "was not trained for image-to-caption"),
