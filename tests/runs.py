@@ -92,6 +92,39 @@ TINY_LM_ADVERSARIAL = {
     "optim.generator_lr": 1e-3,
     "sample.max_new_tokens": 0,
 }
+TINY_PIXELS = {
+    "config": "pixels-digits",
+    "validation_split_percentage": 20,
+    "per_device_train_batch_size": 2,
+    "max_steps": 4,
+    "log_every": 1,
+    "eval_every": 100,
+    "save_every": 100,
+    "max_eval_windows": 4,
+    "mixed_precision": "no",
+    "pixels.image_size": 8,
+    "pixels.small_size": 4,
+    "pixels.palette_size": 6,
+    "pixels.columns": 2,
+    "pixels.label_column": "label",
+    "model.hidden_size": 16,
+    "model.num_hidden_layers": 1,
+    "model.num_attention_heads": 2,
+    "sample.max_new_tokens": 0,
+}
+TINY_CLIPS = {
+    **TINY_GAN,
+    "num_frames": 4,
+    "sprite_size": 8,
+    "clips_per_image": 2,
+    "tokenizer_vocab_size": 270,
+    "model.hidden_size": 16,
+    "model.motion_dim": 3,
+    "model.motion_hidden_size": 8,
+    "model.video_discriminator_width": 4,
+}
+# The command that trains each family whose name is not that of its command.
+_COMMANDS = {"pixels": "lm", "clips": "gan"}
 
 
 def text(sentences: int) -> str:
@@ -115,8 +148,8 @@ def tiny_gan(train_file: Path | str | None = None, **options: Any) -> list[str]:
 
 
 def tiny_lm_adversarial(train_file: Path | None = None, **options: Any) -> list[str]:
-    """The same for texts and their adversary; a starting checkpoint is made beside the text."""
-    if train_file is not None:
+    """The same for texts and their adversary; without a checkpoint one is made beside the text."""
+    if train_file is not None and "model_name_or_path" not in options:
         folder = train_file.with_name("writer")
         if not folder.is_dir():
             random_writer(folder)
@@ -124,9 +157,34 @@ def tiny_lm_adversarial(train_file: Path | None = None, **options: Any) -> list[
     return _command("lm-adversarial", TINY_LM_ADVERSARIAL, train_file, options)
 
 
+def tiny_pixels(train_file: Path | str | None = None, **options: Any) -> list[str]:
+    """The same for a language model that draws."""
+    return _command("pixels", TINY_PIXELS, train_file, options)
+
+
+def tiny_clips(train_file: Path | str | None = None, **options: Any) -> list[str]:
+    """The same for a GAN of clips."""
+    return _command("clips", TINY_CLIPS, train_file, options)
+
+
+_FAMILIES: dict[str, Callable[..., list[str]]] = {
+    "lm": tiny_run,
+    "seq2seq": tiny_translation,
+    "gan": tiny_gan,
+    "pixels": tiny_pixels,
+    "lm-adversarial": tiny_lm_adversarial,
+    "clips": tiny_clips,
+}
+
+
 def command_of(family: str, data: Path | str | None = None, **options: Any) -> list[str]:
-    """The same for a family by its name: lm, seq2seq or gan."""
-    return {"lm": tiny_run, "seq2seq": tiny_translation, "gan": tiny_gan}[family](data, **options)
+    """The same for a family by its name."""
+    return _FAMILIES[family](data, **options)
+
+
+def resume_of(family: str, folder: Path | str, **options: Any) -> list[str]:
+    """The command line that goes on with a run of a family."""
+    return _command(family, {"resume": folder}, None, options)
 
 
 def pairs(count: int) -> str:
@@ -166,7 +224,7 @@ def _command(
     family: str, defaults: dict[str, Any], train_file: Path | str | None, options: dict[str, Any]
 ) -> list[str]:
     given = {name.replace("__", "."): value for name, value in options.items()}
-    arguments = ["train", family]
+    arguments = ["train", _COMMANDS.get(family, family)]
     if train_file is not None:
         arguments += ["--train_file", str(train_file)]
     for name, value in {**defaults, **given}.items():

@@ -17,7 +17,6 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,13 @@ from typing import Any
 from tests import runs
 
 EVERY_STEP = {"save_every": 1, "eval_every": 2, "max_steps": 6}
-FAMILIES: dict[str, tuple[Callable[..., list[str]], dict[str, Any]]] = {
-    "lm": (runs.tiny_run, {"model__residual_dropout": 0.1, "gradient_accumulation_steps": 2}),
-    "seq2seq": (runs.tiny_translation, {"model__residual_dropout": 0.1, "ema_decay": 0.9}),
-    "gan": (runs.tiny_gan, {"label_column": "label", "model__architecture": "dcgan"}),
+FAMILIES: dict[str, dict[str, Any]] = {
+    "lm": {"model__residual_dropout": 0.1, "gradient_accumulation_steps": 2},
+    "seq2seq": {"model__residual_dropout": 0.1, "ema_decay": 0.9},
+    "gan": {"label_column": "label", "model__architecture": "dcgan"},
+    "pixels": {"model__residual_dropout": 0.1, "pixels__flip": "true"},
+    "lm-adversarial": {"discriminator__dropout": 0.1, "ema_decay": 0.9},
+    "clips": {"text_column": "caption", "loss__penalty_every": 2},
 }
 MOST_WRITES = 140
 WRITES_IN_SAVES = 45
@@ -59,7 +61,7 @@ class Victim:
     """Runs of one family that are killed.
 
     Args:
-        family: lm, seq2seq or gan.
+        family: One of `FAMILIES`.
         data: What is trained on.
         folder: Empty folder for the runs.
         seed: Seed of the moments.
@@ -79,9 +81,9 @@ class Victim:
     def command(self, folder: Path) -> list[str]:
         """Return the command that starts a run, or goes on with it."""
         if (folder / "config.yaml").is_file():
-            return ["train", self.family, "--resume", str(folder)]
-        make, options = FAMILIES[self.family]
-        return make(self.data, output_dir=folder, **EVERY_STEP, **options)
+            return runs.resume_of(self.family, folder)
+        options = {**EVERY_STEP, **FAMILIES[self.family]}
+        return runs.command_of(self.family, self.data, output_dir=folder, **options)
 
     def torture(self, kills: int) -> Tally:
         """Kill runs so many times, bring the last one to its end, and return what was found."""
@@ -209,7 +211,9 @@ def write_data(folder: Path) -> dict[str, Path]:
     text.write_text(runs.text(60), encoding="utf-8")
     pairs.write_text(runs.pairs(60), encoding="utf-8")
     (folder / "images").mkdir()
-    return {"lm": text, "seq2seq": pairs, "gan": runs.write_images(folder / "images")}
+    images = runs.write_images(folder / "images")
+    of_text, of_images = ("lm", "lm-adversarial"), ("gan", "pixels", "clips")
+    return dict.fromkeys(of_text, text) | dict.fromkeys(of_images, images) | {"seq2seq": pairs}
 
 
 def main() -> None:

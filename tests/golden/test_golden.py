@@ -13,13 +13,11 @@ from tests.golden.write import COMMANDS, GOLDEN, MORE_STEPS, STEPS, losses_of, m
 from tests.training.conftest import own_cache
 
 __all__ = ["own_cache"]
-DATA = {"lm": "train.txt", "seq2seq": "pairs.jsonl"}
+DATA = {"lm": "train.txt", "seq2seq": "pairs.jsonl", "lm-adversarial": "train.txt"}
 
 
 @pytest.mark.parametrize("family", COMMANDS)
 def test_a_golden_model_makes_what_it_made(family: str):
-    import hf_genmodels  # noqa: F401 - registers the models
-
     expected = json.loads((GOLDEN / family / "expected.json").read_text())
     assert made_by(family, GOLDEN / family) == pytest.approx(expected["made"], abs=1e-4)
 
@@ -28,9 +26,8 @@ def test_a_golden_model_makes_what_it_made(family: str):
 def test_a_golden_run_goes_on_as_it_went_on(family: str, tmp_path: Path):
     folder = tmp_path / "run"
     shutil.copytree(GOLDEN / family, folder)
-    command = ["train", family, "--resume", str(folder), "--max_steps", str(MORE_STEPS)]
-    if family in DATA:
-        command += ["--train_file", str(GOLDEN / DATA[family])]
+    data = {"train_file": GOLDEN / DATA[family]} if family in DATA else {}
+    command = runs.resume_of(family, folder, max_steps=MORE_STEPS, **data)
     output = runs.run(command, tmp_path / "log").succeeded().output
     assert f"going on after step {STEPS}" in output
     expected = json.loads((GOLDEN / family / "expected.json").read_text())

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests import torture
+from tests.invariants.conftest import by_family
 
 KILLS = 7
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("family", torture.FAMILIES)
+@pytest.mark.parametrize("family", by_family(torture.FAMILIES))
 def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(family: str, tmp_path: Path):
     """Each time the newest checkpoint is whole, none is lost, and what is published is as promised."""
     folder = tmp_path / "runs"

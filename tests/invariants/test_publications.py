@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from tests import runs
+from tests.invariants.conftest import by_family
 
 pytestmark = pytest.mark.invariants
 FAMILIES: dict[str, dict[str, Any]] = {
     "lm": {"model__residual_dropout": 0.1},
     "seq2seq": {"model__residual_dropout": 0.1},
     "gan": {"label_column": "label", "model__architecture": "dcgan"},  # with statistics to compute
+    "pixels": {"model__residual_dropout": 0.1},
+    "lm-adversarial": {"discriminator__dropout": 0.2},
+    "clips": {"text_column": "caption", "model__architecture": "dcgan"},
 }
 COMMON = {"max_steps": 4, "eval_every": 2, "save_every": 1, "ema_decay": 0.9}
 
@@ -36,11 +40,11 @@ def fail_to_publish(*steps: int) -> None:
         publish(run, *arguments, **options)
 
     publishing.publish = publish_in
-    for name in ("lm", "seq2seq", "gan"):
+    for name in ("lm", "seq2seq", "gan", "lm_adversarial"):
         __import__(f"hf_genmodels.training.train_{name}", fromlist=["publish"]).publish = publish_in
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", by_family(FAMILIES))
 def test_at_the_end_of_a_run(family: str, data_of: dict[str, Path], tmp_path: Path):
     whole, parts, log = tmp_path / "whole", tmp_path / "parts", tmp_path / "log"
     options = {**COMMON, **FAMILIES[family], "publish": "last"}
@@ -49,7 +53,7 @@ def test_at_the_end_of_a_run(family: str, data_of: dict[str, Path], tmp_path: Pa
     outcome = runs.run(command, log, prepare=fail_to_publish, prepare_arguments=(4,))
     assert "the model of step 4 could not be published" in outcome.error
     assert "3 of 4" in (parts / "README.md").read_text()
-    resume = ["train", family, "--resume", str(parts)]
+    resume = runs.resume_of(family, parts)
     assert resume[-1] in outcome.error
     output = runs.run(resume, log).succeeded().output
     assert "going on after step 4" in output

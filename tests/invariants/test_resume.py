@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import runs
+from tests.invariants.conftest import CROSSINGS, by_family
 
 pytestmark = pytest.mark.invariants
 HARD = {"model__residual_dropout": 0.1, "model__attention_dropout": 0.1}
@@ -18,7 +19,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "lm": HARD,
     "seq2seq": HARD,
     "gan": {"label_column": "label", "model__architecture": "mlp"},  # which has dropout
-}
+    "pixels": {"model__residual_dropout": 0.1, "pixels__flip": "true", "pixels__prompt_dropout": 0.3},
+    "lm-adversarial": {"discriminator__dropout": 0.2},
+    "clips": {
+        "text_column": "caption", "clips_per_image": 1, "validation_split_percentage": 20,
+        "model__video_frame_step": 2, "loss__augment": ["translation"], "loss__penalty_every": 2,
+    },
+}  # fmt: skip
 # Of an epoch of three steps: within it, at its end, and in the next one.
 STOPS = {2: signal.SIGTERM, 3: signal.SIGINT, 5: signal.SIGTERM}
 STEPS = 6
@@ -27,9 +34,13 @@ THIRDS: dict[str, tuple[str, dict[int, int]]] = {
     "lm": ("per_device_train_batch_size", {1: 16, 2: 8, 4: 4}),
     "seq2seq": ("batch_tokens", {1: 400, 2: 200, 4: 100}),
     "gan": ("per_device_train_batch_size", {1: 20, 2: 10, 4: 5}),
+    "pixels": ("per_device_train_batch_size", {1: 16, 2: 8, 4: 4}),
+    "lm-adversarial": ("per_device_train_batch_size", {1: 32, 2: 16, 4: 8}),
+    "clips": ("per_device_train_batch_size", {1: 16, 2: 8, 4: 4}),
 }
 # Processes, accumulation, average, workers: every two of their values meet in one of these.
 WAYS = [(1, 1, False, 0), (1, 2, True, 2), (2, 1, True, 2), (2, 2, False, 2), (2, 2, True, 0)]
+EXAMPLES = {"lm": 48, "gan": 60, "pixels": 48, "lm-adversarial": 96, "clips": 48}
 
 
 def run(
@@ -64,7 +75,7 @@ def check_resumes(
         assert f"stopped after step {step}: " in output
         assert size > 1 or number.name in output
         assert runs.saved_steps(parts)[-1] == step
-        command, last = ["train", family, "--resume", str(parts)], step
+        command, last = runs.resume_of(family, parts), step
     assert f"going on after step {last}" in run(command, log, size)
     check_same(parts, whole)
     return parts
@@ -83,13 +94,16 @@ def data_in_thirds(data_of: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     """What each family is trained on; 48 windows of text."""
     text = tmp_path_factory.mktemp("text") / "train.txt"
     text.write_text(runs.text(66), encoding="utf-8")
-    return {**data_of, "lm": text}
+    return {**data_of, "lm": text, "lm-adversarial": text}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("size", "accumulation", "average", "workers"),
-    [pytest.param(*way, marks=pytest.mark.slow if way[0] > 1 else ()) for way in WAYS],
+    ("family", "size", "accumulation", "average", "workers"),
+    [
+        pytest.param(*family.values, *way, marks=pytest.mark.slow if way[0] > 1 else family.marks)
+        for way in WAYS
+        for family in by_family(FAMILIES, quick=CROSSINGS if way == WAYS[1] else ())
+    ],
 )
 def test_in_an_epoch_at_its_border_and_in_a_later_one(
     family: str, size: int, accumulation: int, average: bool, workers: int,
@@ -99,7 +113,7 @@ def test_in_an_epoch_at_its_border_and_in_a_later_one(
     options = {
         **FAMILIES[family], name: values[size * accumulation], "max_steps": STEPS,
         "gradient_accumulation_steps": accumulation, "num_workers": workers,
-        "ema_decay": 0.9 if average else (0.0 if family == "gan" else None),
+        "ema_decay": 0.9 if average else (0.0 if family in ("gan", "clips") else None),
         "keep_checkpoints": STEPS,
     }  # fmt: skip
     parts = check_resumes(family, data_in_thirds[family], tmp_path, STOPS, size, **options)
@@ -116,7 +130,7 @@ def epochs_of(family: str, folder: Path) -> dict[int, tuple[int, bool]]:
             found[step] = (place["epoch"], place["batch"] == 0)
         else:
             examples = json.loads((checkpoint / "state.json").read_text())["loop"]["examples"]
-            epoch, rest = divmod(examples, {"lm": 48, "gan": 60}[family])
+            epoch, rest = divmod(examples, EXAMPLES[family])
             found[step] = (epoch, rest == 0)
     return found
 
@@ -180,15 +194,3 @@ def test_of_a_gan_within_the_patience_of_early_stopping(image_table: Path, tmp_p
     stops = {2: signal.SIGTERM}
     parts = check_resumes("gan", image_table, tmp_path, stops, **options)
     assert runs.saved_steps(parts)[-1] < 20
-
-
-@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_of_a_gan_of_clips(size: int, image_table: Path, tmp_path: Path):
-    options = {
-        "num_frames": 4, "sprite_size": 8, "clips_per_image": 2, "text_column": "caption",
-        "tokenizer_vocab_size": 270, "model__hidden_size": 16, "model__motion_hidden_size": 8,
-        "model__video_discriminator_width": 4, "model__video_frame_step": 2, "loss__augment": ["translation"],
-        "loss__penalty_every": 2, "max_steps": 6,
-    }  # fmt: skip
-    stops = {2: signal.SIGTERM, 3: signal.SIGINT}
-    check_resumes("gan", image_table, tmp_path, stops, size, **options)

@@ -49,7 +49,10 @@ def image_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data_of(train_file: Path, pair_file: Path, image_table: Path) -> dict[str, Path]:
     """What each family is trained on."""
-    return {"lm": train_file, "seq2seq": pair_file, "gan": image_table}
+    return {
+        "lm": train_file, "seq2seq": pair_file, "gan": image_table, "pixels": image_table,
+        "lm-adversarial": train_file, "clips": image_table,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,7 @@ from hf_genmodels.training import train_gan
 from hf_genmodels.training.train_judge import main as train_judge
 from tests import runs
 
-FRAMES = 4
-CLIPS = {
-    "num_frames": FRAMES,
-    "sprite_size": 8,
-    "clips_per_image": 2,
-    "max_steps": 2,
-    "model__motion_dim": 3,
-    "model__motion_hidden_size": 8,
-    "model__video_discriminator_width": 4,
-    "model__hidden_size": 16,
-    "tokenizer_vocab_size": 270,
-}
+FRAMES = runs.TINY_CLIPS["num_frames"]
 WAYS = {
     "class": {"label_column": "label", "model__conditioning": "class"},
     "attributes": {"attribute_columns": ["is_left", "is_top"]},
@@ -68,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
 
 def train(data: Path, output: Path, **options):
-    command = runs.tiny_gan(data, output_dir=output, **(CLIPS | options))
+    command = runs.tiny_clips(data, output_dir=output, **({"max_steps": 2} | options))
     main(command[2:])
     return output
 

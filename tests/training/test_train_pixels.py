@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,11 @@ from hf_genmodels.hub.loading import load_image_processor_if_any
 from hf_genmodels.training import train_lm
 from tests import runs
 
-TINY = {
-    "config": "pixels-digits",
-    "validation_file": [],
-    "validation_split_percentage": 20,
-    "per_device_train_batch_size": 2,
-    "max_steps": 4,
-    "log_every": 1,
-    "eval_every": 100,
-    "save_every": 100,
-    "max_eval_windows": 4,
-    "mixed_precision": "no",
-    "pixels.image_size": 8,
-    "pixels.small_size": 4,
-    "pixels.palette_size": 6,
-    "pixels.columns": 2,
-    "pixels.label_column": "label",
-    "model.hidden_size": 16,
-    "model.num_hidden_layers": 1,
-    "model.num_attention_heads": 2,
-}
-
 
 def command(images: Path, output_dir: Path | None = None, **options: Any) -> list[str]:
-    given = {name.replace("__", "."): value for name, value in options.items()}
-    arguments = ["train", "lm", "--train_file", str(images)]
-    if output_dir is not None:
-        arguments += ["--output_dir", str(output_dir)]
-    for name, value in {**TINY, **given}.items():
-        if value is not None and value != []:
-            arguments += [f"--{name}", str(value)]
-    return arguments
+    """A small run that draws at its end."""
+    drawing = {"sample__max_new_tokens": None}
+    return runs.tiny_pixels(images, output_dir=output_dir, **(drawing | options))
 
 
 def main(arguments: list[str]) -> None:
@@ -108,35 +81,6 @@ def test_text_generation_of_transformers_draws_pixels(trained: Path):
     write = pipeline("text-generation", model=str(trained), device="cpu")
     made = write("left<|image|>", max_new_tokens=5, min_new_tokens=5, return_tensors=True)
     assert len(made[0]["generated_token_ids"]) >= 6
-
-
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(
-    image_table: Path, tmp_path: Path, workers: int
-):
-    options = {
-        "max_steps": 6,
-        "pixels__flip": "true",
-        "pixels__prompt_dropout": 0.3,
-        "model__residual_dropout": 0.1,
-        "num_workers": workers,
-        "sample__max_new_tokens": 0,
-        "per_device_train_batch_size": 16,  # three steps an epoch
-    }
-    whole, parts, log = tmp_path / "whole", tmp_path / "parts", tmp_path / "log"
-    runs.run(command(image_table, whole, **options), log).succeeded()
-    stopped = runs.run(
-        command(image_table, parts, **options),
-        log,
-        prepare=runs.signal_at_step,
-        prepare_arguments=(4, signal.SIGTERM),
-    ).succeeded()
-    assert "stopped after step 4: SIGTERM" in stopped.output
-    resumed = runs.run(["train", "lm", "--resume", str(parts)], log).succeeded()
-    assert "going on after step 4" in resumed.output
-    assert runs.losses(parts) == runs.losses(whole)
-    assert runs.states(parts) == runs.states(whole)
-    assert runs.weights(parts) == runs.weights(whole)
 
 
 def test_a_run_does_not_go_on_with_other_tasks(trained: Path):
