@@ -159,9 +159,19 @@ def new_or_pretrained_model(
         vocab_size: Vocabulary of a new model.
         **fields: `bos_token_id`, `eos_token_id`, `pad_token_id` and the fields of pictures of a new
             model.
+
+    Raises:
+        UserError: If the model to fine-tune is not one of such data.
     """
     if config.model_name_or_path:
-        return _load_pretrained(config.model_name_or_path)
+        model = _load_pretrained(config.model_name_or_path)
+        if model.config.draws_pictures and not config.draws:
+            raise UserError(
+                f"--model_name_or_path {config.model_name_or_path} is a language model that draws, and "
+                "these data are texts. For pictures give --pixels.image_size "
+                f"{model.config.image_sizes[0]}, or go on with a model of texts."
+            )
+        return model
     return GenGPTForCausalLM(config.new_model_config(vocab_size, **fields))
 
 

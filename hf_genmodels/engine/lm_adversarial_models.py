@@ -132,4 +132,9 @@ def _load_generator(name: str) -> PreTrainedModel:
             f"--model_name_or_path {name} is a {model.config.model_type!r} model. Adversarial training "
             f"goes on with {GenGPTConfig.model_type!r} models, which genmodels train lm makes."
         )
+    if model.config.draws_pictures:
+        raise UserError(
+            f"--model_name_or_path {name} is a language model that draws, and its discriminator reads "
+            "texts. Give a model that genmodels train lm trained on texts."
+        )
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hf_genmodels.config.lm_adversarial import TrainLMAdversarialConfig
 from hf_genmodels.config.parser import parse_config
 from hf_genmodels.hub.loading import load_companion, load_model
 from tests import runs
+from tests.hub.painters import painter
 
 PRESETS = Path(__file__).parents[2] / "training" / "configs" / "lm_adversarial"
 METHODS = ("gumbel", "reinforce")
@@ -193,6 +195,17 @@ def test_a_model_of_another_family_is_refused(train_file: Path, translator: Path
         train_file, output_dir=tmp_path / "run", model_name_or_path=translator
     )
     assert "goes on with 'gen_gpt' models" in runs.call(command).error
+
+
+@pytest.mark.parametrize("tiny", [runs.tiny_lm_adversarial, runs.tiny_run])
+def test_a_model_that_draws_does_not_go_on_with_texts(
+    tiny: Callable[..., list[str]], train_file: Path, tmp_path: Path
+):
+    drawing = painter().publish(tmp_path / "drawing")
+    folder = tmp_path / "run"
+    command = tiny(train_file, output_dir=folder, model_name_or_path=drawing)
+    assert "is a language model that draws" in runs.call(command).error
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
