@@ -4,6 +4,7 @@ Shapes are written with these letters: B batch, T tokens, S tokens that are atte
 hidden_size, H query heads, K key and value heads, C channels of a head.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,7 +129,9 @@ class Attention(nn.Module):
         ):
             groups = self.num_key_value_groups
             key, value = (repeat_key_value_heads(states, groups) for states in (key, value))
-            output = short_attention(query, key, value, self.scaling)
+            # Normalised queries and keys have a length of sqrt(C).
+            largest_score = self.scaling * self.head_dim if self.qk_norm else math.inf
+            output = short_attention(query, key, value, self.scaling, largest_score)
             return self.o_proj(output.flatten(-2)), None
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
         output, weights = attention(

@@ -18,44 +18,77 @@ from transformers.utils.import_utils import is_tracing
 from .linear import Linear
 
 
-def _inverse_root_mean_square(states: torch.Tensor, eps: float) -> torch.Tensor:
-    mean_square = torch.linalg.vecdot(states, states).div_(states.shape[-1])
-    return mean_square.add_(eps).rsqrt_().unsqueeze(-1)
+def inverse_root_mean_square(states: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return 1 / sqrt(mean(x^2) + eps) of fp32 states (..., C), as (..., 1)."""
+    # Not as a product of vectors, which autocast would round to bf16.
+    length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+    return length.square_().div_(states.shape[-1]).add_(eps).rsqrt_()
+
+
+def norm_gradient(grad: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
+    """Return the gradient (..., C) of x / rms(x) times rms(x), in fp32: without its part along x."""
+    wide, normed = grad.float(), normed.float()
+    along = torch.linalg.vecdot(wide, normed).div_(grad.shape[-1]).unsqueeze(-1)
+    return torch.addcmul(wide, normed, along, value=-1)
 
 
 class _RMSNormFunction(torch.autograd.Function):
     """Half the passes over memory of what autograd makes of the formula; torch has no CPU kernel."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, eps: float) -> torch.Tensor:
-        inverse = _inverse_root_mean_square(states, eps)
-        normed = states * inverse
+    def forward(ctx: Any, states: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
+        normed, inverse = _normed(states, eps, dtype)
         ctx.save_for_backward(normed, inverse)
+        ctx.dtype = states.dtype
         return normed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         normed, inverse = ctx.saved_tensors
-        along = torch.linalg.vecdot(grad, normed).div_(grad.shape[-1]).unsqueeze(-1)
-        return torch.addcmul(grad, normed, along, value=-1).mul_(inverse), None
+        return norm_gradient(grad, normed).mul_(inverse).to(ctx.dtype), None, None
 
 
-def rms_norm(states: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return x / sqrt(mean(x^2) + eps) over the last dimension, computed in fp32."""
+def _normed(
+    states: torch.Tensor, eps: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     wide = states.float()
+    inverse = inverse_root_mean_square(wide, eps)
+    return (wide * inverse).to(dtype), inverse
+
+
+def rms_norm(states: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return x / sqrt(mean(x^2) + eps) over the last dimension, computed in fp32.
+
+    Args:
+        states: x, (..., C).
+        eps: Added to the mean square.
+        dtype: Of the result; `None`: that of the states.
+    """
+    dtype = dtype or states.dtype
     if not torch.is_grad_enabled():  # autograd's way in costs more than the norm of a few tokens
-        return (wide * _inverse_root_mean_square(wide, eps)).to(states.dtype)
-    return _RMSNormFunction.apply(wide, eps).to(states.dtype)
+        return _normed(states, eps, dtype)[0]
+    normed: torch.Tensor = _RMSNormFunction.apply(states, eps, dtype)
+    return normed
+
+
+def autocast_dtype(states: torch.Tensor) -> torch.dtype:
+    """Return the type in which a product of these states is computed."""
+    device = states.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
 
 
 class RMSNorm(nn.RMSNorm):
     """`torch.nn.RMSNorm` on [`rms_norm`]: the same parameters, names and results."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Normalise the last dimension of (..., D)."""
-        normed = rms_norm(states, self.eps)
-        return normed * self.weight if self.elementwise_affine else normed
+        """Normalise the last dimension of (..., D); under autocast in its type, as the next product is.
+
+        With weights, the result stays in fp32 under autocast, as that of `torch.nn.RMSNorm`.
+        """
+        if self.elementwise_affine:
+            return rms_norm(states, self.eps) * self.weight
+        return rms_norm(states, self.eps, autocast_dtype(states))
 
 
 def build_norm(config: PreTrainedConfig) -> nn.Module:
@@ -72,6 +105,30 @@ def build_norm(config: PreTrainedConfig) -> nn.Module:
     )
 
 
+class _SquaredReLUFunction(torch.autograd.Function):
+    """A fifth of the passes over memory of autograd's power and threshold."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor) -> torch.Tensor:
+        positive = states.relu()
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (positive,) = ctx.saved_tensors
+        return (grad * positive).mul_(2)
+
+
+def squared_relu(states: torch.Tensor) -> torch.Tensor:
+    """Return max(x, 0)^2 (So et al. 2021, arXiv:2109.08668)."""
+    if not torch.is_grad_enabled():
+        return states.relu().square()
+    squared: torch.Tensor = _SquaredReLUFunction.apply(states)
+    return squared
+
+
 def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return an activation by its transformers name.
 
@@ -80,7 +137,7 @@ def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """
     if name in ("gelu_new", "gelu_pytorch_tanh"):
         return nn.GELU(approximate="tanh")
-    return ACT2FN[name]
+    return squared_relu if name == "relu2" else ACT2FN[name]
 
 
 def sinusoids(position_ids: torch.Tensor, dim: int) -> torch.Tensor:

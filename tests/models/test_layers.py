@@ -79,6 +79,21 @@ def test_norms_have_the_parameters_the_config_asks_for(make_config):
     assert names(norm_affine=False) == names(norm="rmsnorm", norm_affine=False) == []
 
 
+def test_rms_norm_without_weights_is_in_the_type_of_the_next_product_under_autocast():
+    states = torch.randn(3, 16, requires_grad=True)
+    norm = RMSNorm(16, eps=1e-5, elementwise_affine=False)
+    assert norm(states).dtype == torch.float
+    weight = torch.randn(3, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        normed = norm(states)
+    assert torch.equal(normed, rms_norm(states, 1e-5).bfloat16())
+    (normed * weight).sum().backward()
+    exact = states.detach().clone().requires_grad_()
+    (rms_norm(exact, 1e-5) * weight).sum().backward()
+    assert states.grad.dtype == torch.float
+    assert_close(states.grad, exact.grad, rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
 def test_norms_are_unit_sized_and_only_layernorm_is_centred(make_config, norm):
     states = torch.randn(4, 32) * 7 + 3
@@ -96,6 +111,15 @@ def test_activations_are_those_of_transformers(name):
 
 def test_squared_relu_is_squared():
     assert_close(activation_function("relu2")(torch.tensor([-2.0, 3.0])), torch.tensor([0.0, 9.0]))
+
+
+def test_squared_relu_has_the_gradients_of_transformers():
+    ours = torch.linspace(-4, 4, 101).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    weight = torch.randn(101)
+    (activation_function("relu2")(ours) * weight).sum().backward()
+    (ACT2FN["relu2"](theirs) * weight).sum().backward()
+    assert_close(ours.grad, theirs.grad)
 
 
 def test_sinusoidal_positions_are_the_formula_of_the_paper():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -19,12 +21,13 @@ def states(dtype: torch.dtype, length: int = 37, heads: int = 3) -> list[torch.T
 
 
 @pytest.mark.parametrize("at_once", [1, 3 * 37 * 37, 1 << 20])
+@pytest.mark.parametrize("largest_score", [20.0, math.inf])
 def test_outputs_and_gradients_are_those_of_the_formula(
-    monkeypatch: pytest.MonkeyPatch, at_once: int
+    monkeypatch: pytest.MonkeyPatch, at_once: int, largest_score: float
 ):
     monkeypatch.setattr(short_attention, "WEIGHTS_AT_A_TIME", at_once)
     ours, exact = states(torch.bfloat16), states(torch.float64)
-    output = short_attention.short_attention(*ours, 0.5)
+    output = short_attention.short_attention(*ours, 0.5, largest_score)
     expected = functional.scaled_dot_product_attention(*exact, is_causal=True, scale=0.5)
     expected = expected.transpose(1, 2)
     assert_close(output.double(), expected, atol=2e-2, rtol=2e-2)
@@ -33,6 +36,14 @@ def test_outputs_and_gradients_are_those_of_the_formula(
     (expected * weight.bfloat16().double()).sum().backward()
     for found, true in zip(ours, exact, strict=True):
         assert_close(found.grad.double(), true.grad, atol=4e-2, rtol=4e-2)
+
+
+def test_scores_beyond_all_exponentials_are_harmless():
+    query, key, value = states(torch.bfloat16)
+    output = short_attention.short_attention(query * 100, key * 100, value, 1.0)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert all(one.grad.isfinite().all() for one in (query, key, value))
 
 
 def test_no_token_sees_a_later_one():
