@@ -76,5 +76,5 @@ def published_demo(tmp_path_factory):
         conditioning="text", num_frames=4, generator_width=4, motion_hidden_size=8, **texts, **ids
     )
     publish_folder(GenGANGenerator(clips), tokenizer, folder / "runs" / "sprites")
-    publish_pixels(folder / "runs" / "pixels")
+    publish_pixels(folder / "runs" / "clothes")
     return folder
