@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import _http
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from transformers.utils.hub import hf_api
 
 from hf_genmodels import GenGPTConfig, GenGPTForCausalLM
 from hf_genmodels.hub.folder import publish_folder
@@ -103,11 +100,7 @@ def copy(published, tmp_path):
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """An empty hub that this process's client talks to, logged in as ada."""
     with HubServer() as server:
-        cache = tmp_path / "hf"
-        for name, value in hub_server.client_settings(server.url, cache).items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setattr(_http, "time", hub_server.hurried())
-        monkeypatch.setattr(hf_api(), "endpoint", server.url)
+        hub_server.lend_hub(monkeypatch, server.url, tmp_path / "hf")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
 

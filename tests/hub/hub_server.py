@@ -27,11 +27,12 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
+import pytest
 import yaml
 
 USER, TOKEN = "ada", "hf_loopbackTokenOfAda"
@@ -58,12 +59,19 @@ ROUTES = [
 ]
 
 
-def client_settings(url: str, cache: Path) -> dict[str, Any]:
-    """Return what the constants of `huggingface_hub` must be to talk to this hub.
+def client_settings(url: str, cache: Path) -> list[tuple[ModuleType, str, Any]]:
+    """Return what the modules of the client must hold to talk to this hub, without long pauses.
 
     Variables of the environment do the same for a new process; here the client is imported already.
+
+    Returns:
+        Module, name and value, of each setting.
     """
-    return {
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+    from transformers.utils import hub as transformers_hub
+
+    values = {
         "ENDPOINT": url,
         "HUGGINGFACE_CO_URL_TEMPLATE": f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
         "HF_HUB_CACHE": str(cache / "hub"),
@@ -71,17 +79,25 @@ def client_settings(url: str, cache: Path) -> dict[str, Any]:
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
     }
+    return [
+        *((constants, name, value) for name, value in values.items()),
+        (_http, "time", hurried()),
+        # transformers makes one client when it first needs it, and keeps it with its endpoint.
+        (transformers_hub, "_hf_api", None),
+    ]
 
 
 def use_hub(url: str, cache: str, token: str = TOKEN) -> None:
     """Let this process, which a test has started, talk to this hub; the client does not pause."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import _http
-
-    for name, value in client_settings(url, Path(cache)).items():
-        setattr(constants, name, value)
+    for module, name, value in client_settings(url, Path(cache)):
+        setattr(module, name, value)
     os.environ["HF_TOKEN"] = token
-    _http.time = hurried()  # type: ignore[assignment]
+
+
+def lend_hub(patch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
+    """Let the test's own process talk to this hub until the test ends."""
+    for module, name, value in client_settings(url, cache):
+        patch.setattr(module, name, value)
 
 
 def use_failing_hub(url: str, cache: str) -> None:

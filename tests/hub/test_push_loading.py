@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from transformers.utils.hub import hf_api
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub import clean_process
@@ -28,7 +30,7 @@ from hf_genmodels.hub.push import push_folder
 from hf_genmodels.hub.verify import TEXT, same_bits
 from hf_genmodels.models.modeling_gan import GenGANDiscriminator
 from tests.hub.folders import contents
-from tests.hub.hub_server import HubServer
+from tests.hub.hub_server import HubServer, lend_hub
 
 
 def request_for(repo_id: str, folder: Path, scratch: Path) -> dict[str, Any]:
@@ -80,6 +82,13 @@ def ask_a_stranger(hub: HubServer, requests: list[dict[str, Any]], scratch: Path
     assert process.returncode == 0, process.stderr
     reports: list[Any] = json.loads((scratch / "reports.json").read_text())
     return reports
+
+
+def test_a_hub_is_forgotten_with_its_test(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        lend_hub(patch, "http://127.0.0.1:9", tmp_path)
+        assert hf_api().endpoint == constants.ENDPOINT == "http://127.0.0.1:9"
+    assert hf_api().endpoint == constants.ENDPOINT != "http://127.0.0.1:9"
 
 
 def test_strangers_load_every_family_from_the_hub(

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+import torch
 
-from hf_genmodels.hub.folder import published_files
+from hf_genmodels.hub.folder import publish_folder, published_files
+from hf_genmodels.hub.judge_card import publish_judge
+from hf_genmodels.hub.push import push_folder
+from hf_genmodels.models.configuration_judge import GenJudgeConfig
+from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
 from tests import runs
-from tests.hub.hub_server import TOKEN, Faults, HubServer, client_settings, use_failing_hub, use_hub
+from tests.hub import generators
+from tests.hub.conftest import model, published, tokenizer, translator
+from tests.hub.hub_server import TOKEN, Faults, HubServer, lend_hub, use_failing_hub, use_hub
+
+__all__ = ["model", "published", "tokenizer", "translator"]
 
 ALWAYS = 10_000
 EVERY = {"eval_every": 2, "save_every": 2, "publish": "last", "push_to_hub": "true"}
@@ -150,8 +158,7 @@ def test_a_judge_goes_up(hub: HubServer, image_table: Path, tmp_path: Path) -> N
 def test_without_a_login_a_run_does_not_begin(
     hub: HubServer, train_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in client_settings(hub.url, tmp_path / "hf").items():
-        monkeypatch.setattr(constants, name, value)
+    lend_hub(monkeypatch, hub.url, tmp_path / "hf")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     options = {"push_to_hub": "true", "hub_model_id": "ada/book", "output_dir": tmp_path / "run"}
 
@@ -161,25 +168,44 @@ def test_without_a_login_a_run_does_not_begin(
     assert "no name of a repository" in runs.call(runs.tiny_run(train_file, **options)).error
 
 
+def random_gan(folder: Path) -> Path:
+    """Publish a generator and a discriminator of the pictures' size and classes."""
+    fields = {"image_size": 16, "id2label": {0: "inside", 1: "left"}}
+    critic = generators.discriminator(**fields)
+    return publish_folder(
+        generators.generator(**fields), None, folder, companions={"discriminator": critic}
+    )
+
+
+def random_judge(folder: Path) -> Path:
+    """Publish a judge of the pictures' size."""
+    torch.manual_seed(0)
+    config = GenJudgeConfig(image_size=16, width=4, feature_dim=8, num_labels=2)
+    return publish_judge(GenJudgeForImageClassification(config).eval(), folder, "bars")
+
+
 def test_commands_take_the_name_of_a_repository(
     hub: HubServer,
+    published: Path,
+    translator: Path,
     image_table: Path,
     pair_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in client_settings(hub.url, tmp_path / "hf").items():
-        monkeypatch.setattr(constants, name, value)
+    lend_hub(monkeypatch, hub.url, tmp_path / "hf")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.chdir(tmp_path)
+    push_folder(random_gan(tmp_path / "gan"), "ada/painter")
+    push_folder(random_judge(tmp_path / "judge"), "ada/expert")
+    push_folder(published, "ada/writer")
+    push_folder(translator, "ada/translator")
 
-    drawn = runs.call(["generate", "ada/bars", "--num_images", "2", "--output", "images"])
+    drawn = runs.call(["generate", "ada/painter", "--num_images", "2", "--output", "images"])
     drawn.succeeded()
     assert len(list((tmp_path / "images").glob("*.png"))) >= 2
-    measured = ["evaluate", "ada/bars", "--file", str(image_table), "--num_samples", "32"]
-    runs.call([*measured, "--judge", "ada/judge"]).succeeded()
-    runs.call(["generate", "ada/book", "The river"]).succeeded()
-    translated = runs.call(["generate", "ada/server_errors", "the river"])
-    translated.succeeded()
-    scored = ["evaluate", "ada/server_errors", "--file", str(pair_file)]
-    runs.call(scored).succeeded()
+    measured = ["evaluate", "ada/painter", "--file", str(image_table), "--num_samples", "32"]
+    runs.call([*measured, "--judge", "ada/expert"]).succeeded()
+    runs.call(["generate", "ada/writer", "The river"]).succeeded()
+    runs.call(["generate", "ada/translator", "the river"]).succeeded()
+    runs.call(["evaluate", "ada/translator", "--file", str(pair_file)]).succeeded()
