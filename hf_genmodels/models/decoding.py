@@ -234,7 +234,7 @@ def _own_search(
     model: PreTrainedModel, sources: list[list[int]], config: GenerationConfig, with_scores: bool
 ) -> list[list[Hypothesis]]:
     """Decode a batch with the searches of this package."""
-    input_ids, attention_mask = _source_tensors(model, sources, config)
+    input_ids, attention_mask = _source_tensors(model, sources)
     length_penalty = config.length_penalty
     settings = SearchSettings(
         start_id=start_id(model, config),
@@ -257,7 +257,7 @@ def _generate(
     model: PreTrainedModel, sources: list[list[int]], config: GenerationConfig, with_scores: bool
 ) -> list[list[Hypothesis]]:
     """Decode a batch with the model's `generate`."""
-    input_ids, attention_mask = _source_tensors(model, sources, config)
+    input_ids, attention_mask = _source_tensors(model, sources)
     config = copy.deepcopy(config)
     config.return_dict_in_generate = True
     config.output_scores, config.output_logits = config.num_beams > 1, with_scores
@@ -314,7 +314,7 @@ def _read_attention(
     config: GenerationConfig,
 ) -> list[Hypothesis]:
     """Return the hypotheses of one source with their attention."""
-    input_ids, _ = _source_tensors(model, [source] * len(hypotheses), config)
+    input_ids, _ = _source_tensors(model, [source] * len(hypotheses))
     start = start_id(model, config)
     begun = [[start, *hypothesis.ids[:-1]] for hypothesis in hypotheses]
     output = model(
@@ -336,10 +336,14 @@ def _read_attention(
 
 
 def _source_tensors(
-    model: PreTrainedModel, sources: list[list[int]], config: GenerationConfig
+    model: PreTrainedModel, sources: list[list[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask of a batch of sources, each (B, S)."""
-    input_ids = pad_batch(sources, _pad_id(config), model.device)
+    """Return ids and mask of a batch of sources, each (B, S).
+
+    The mask hides the padding. Its id is 0, which every vocabulary has: the configuration knows the
+    target's padding only, which may lie beyond the source's vocabulary.
+    """
+    input_ids = pad_batch(sources, 0, model.device)
     ones = [[1] * len(source) for source in sources]
     return input_ids, pad_batch(ones, 0, model.device)
 

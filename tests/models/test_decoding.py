@@ -302,6 +302,18 @@ def test_long_sources_are_cut_with_a_warning_or_refused(translator: Any) -> None
         decode(translator, [[5, 2]], overlong="cut")
 
 
+def test_sources_of_a_smaller_vocabulary_than_the_targets_are_padded_within_it() -> None:
+    model = make_transformer("modern")
+    assert model.config.source_vocab_size == 29
+    settings = {"pad_token_id": 40, "max_new_tokens": 5}
+
+    found = decode(model, [[4, 5, 2], [3, 2]], **settings)
+
+    assert [best.ids for (best,) in found] == [
+        decode(model, [source], **settings)[0][0].ids for source in ([4, 5, 2], [3, 2])
+    ]
+
+
 def test_no_sources_give_no_results(translator: Any) -> None:
     assert decode(translator, []) == []
 
