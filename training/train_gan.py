@@ -138,7 +138,7 @@ def train(run: Run, config: TrainGANConfig) -> None:
                 save_checkpoint(run, *parts, identity=identity, data_state=batches.position)
     if run.is_main:
         draw_progress(run.report_dir)
-    example = example_of(data, pair.config.conditioning)
+    example = example_of(data, pair.config)
     finish(run, config, family="gan", example=example, picture=GRID, plot=plot_gan)
 
 

@@ -260,14 +260,16 @@ def _probe(
     return PROBE_STEPS * config.per_device_train_batch_size / seconds
 
 
-def example_of(data: ImageData, conditioning: str) -> list[str]:
+def example_of(data: ImageData, config: GenGANConfig) -> list[str]:
     """Return arguments of `genmodels generate` that draw something."""
-    grid = ["--num_images", "16", "--grid", "grid.png"]
-    if conditioning == "text" and data.train.captions:
-        return [data.train.captions[0][0], *grid]
-    if conditioning in ("class", "attributes"):
-        return ["--label", data.label_names[0], *grid]
-    return grid
+    shown = ["--num_images", "16", "--grid", "grid.png"]
+    if config.is_video:
+        shown = ["--num_videos", "4", "--output", "clips.gif"]
+    if config.conditioning == "text" and data.train.captions:
+        return [data.train.captions[0][0], *shown]
+    if config.conditioning in ("class", "attributes"):
+        return ["--label", data.label_names[0], *shown]
+    return shown
 
 
 def _made_of(config: TrainGANConfig) -> dict[str, str]:

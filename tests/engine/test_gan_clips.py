@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
 from hf_genmodels.config.gan import GANLossConfig, TrainGANConfig
+from hf_genmodels.config.generate import NOT_OF_VIDEOS, OF_VIDEOS
+from hf_genmodels.data.image_set import ImageSet
+from hf_genmodels.data.images import ImageData
+from hf_genmodels.engine.gan import example_of
 from hf_genmodels.engine.gan_models import GANPair
 from hf_genmodels.engine.gan_recipe import recipe_of
 from hf_genmodels.engine.gan_step import GANObjective
@@ -34,6 +39,30 @@ MODEL: dict[str, Any] = {
     "num_labels": 3,
     "conditioning": "class",
 }
+
+
+@pytest.mark.parametrize("num_frames", [1, FRAMES])
+def test_what_a_run_says_to_try_is_an_option_of_what_it_draws(num_frames: int):
+    images = ImageSet(np.zeros((2, 1, 16, 16), np.uint8), labels=np.array([0, 1]))
+    data = ImageData(
+        train=images,
+        validation=None,
+        kind="class",
+        label_names=["left", "right"],
+        num_channels=1,
+        skipped=[],
+        train_names="",
+        validation_name="",
+        path=Path(),
+        fingerprint="",
+    )
+    config = GenGANConfig(**{**MODEL, "num_frames": num_frames, "num_labels": 2})
+
+    line = example_of(data, config)
+
+    assert line[:2] == ["--label", "left"]
+    of_others = OF_VIDEOS if num_frames == 1 else NOT_OF_VIDEOS
+    assert not {f"--{name}" for name in of_others} & set(line)
 
 
 @pytest.fixture
