@@ -59,6 +59,10 @@ class PixelOptions:
     prompt_dropout: float = 0.1
     """Share of the drawn pictures that come without their prompt, which classifier-free guidance needs."""
 
+    hidden_pixels: float = 0.0
+    """Hide pixels from the model that learns the next ones: of each picture another share, up to this
+    one. It then has to look at the prompt or the small picture, and learns less by heart."""
+
     max_prompt_tokens: int = 16
     """Longest prompt in tokens; what is longer is cut off."""
 
@@ -80,6 +84,8 @@ class PixelOptions:
             raise UserError(f"One of {', '.join(f'--pixels.{n}' for n in TASKS)} must be above 0.")
         if not 0 <= self.prompt_dropout < 1:
             raise UserError(f"--pixels.prompt_dropout is {self.prompt_dropout}. It lies in [0, 1).")
+        if not 0 <= self.hidden_pixels <= 1:
+            raise UserError(f"--pixels.hidden_pixels is {self.hidden_pixels}. It lies in [0, 1].")
         for name in ("palette_size", "max_prompt_tokens", "columns"):
             at_least(f"pixels.{name}", getattr(self, name), 2 if name == "palette_size" else 1)
         if self.palette_size > LARGEST_PALETTE:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Tell the random numbers of one purpose from those of another.
 _TASK_STREAM, _FLIP_STREAM, _TEXT_STREAM, _DROP_STREAM = 21, 22, 23, 24
+_SHARE_STREAM, _HIDE_STREAM = 25, 26
 _IMAGES_AT_A_TIME = 1024
 
 
@@ -156,23 +157,29 @@ def document(
 
 
 def filled_up(
-    rows: Sequence[tuple[np.ndarray, np.ndarray]], pad: int
+    rows: Sequence[tuple[np.ndarray, np.ndarray]],
+    pad: int,
+    hidden: Sequence[np.ndarray] | None = None,
 ) -> list[dict[str, torch.Tensor]]:
     """Return documents as models take them, filled up on the right to the longest of them.
 
     Args:
         rows: Tokens of each, and which are scored.
         pad: Token that fills up; causal attention needs no mask for it.
+        hidden: Which tokens of each the model does not see, though they are scored: `pad` stands in
+            their place.
 
     Returns:
         `input_ids` and `labels`, equal to them or -100 (the model shifts them), (T,), int64.
     """
     length = max(len(tokens) for tokens, _ in rows)
     items = []
-    for tokens, scored in rows:
+    for number, (tokens, scored) in enumerate(rows):
         input_ids = np.full(length, pad, np.int64)
         labels = np.full(length, IGNORED, np.int64)
-        input_ids[: len(tokens)] = tokens
+        input_ids[: len(tokens)] = (
+            tokens if hidden is None else np.where(hidden[number], pad, tokens)
+        )
         labels[: len(tokens)][scored] = tokens[scored]
         items.append({"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)})
     return items
@@ -244,7 +251,21 @@ class PixelDocuments(Dataset):
                 prompt = prompt[:0]
             pictures = self.pictures.picture(index, mirrored=bool(flip))
             rows.append(document(task, prompt, pictures, self._vocabulary))
-        return filled_up(rows, self._vocabulary.pad)
+        return filled_up(rows, self._vocabulary.pad, self._hidden(rows, place))
+
+    def _hidden(
+        self, rows: Sequence[tuple[np.ndarray, np.ndarray]], place: np.ndarray
+    ) -> list[np.ndarray] | None:
+        """Return which scored pixels of each document the model does not see (Bowman et al. 2016)."""
+        if not self._options.hidden_pixels:
+            return None
+        shares = self._options.hidden_pixels * self._shares(_SHARE_STREAM, place)
+        seeds = mixed_numbers(mix_seed(self._seed, _HIDE_STREAM), place)
+        hidden = []
+        for (tokens, scored), share, seed in zip(rows, shares, seeds.tolist(), strict=True):
+            falls = mixed_numbers(seed, np.arange(len(tokens))) / 2.0**64
+            hidden.append(scored & self._vocabulary.is_colour(tokens) & (falls < share))
+        return hidden
 
     def _shares(self, stream: int, place: np.ndarray) -> np.ndarray:
         """Return a random number in [0, 1) for each place."""
@@ -296,8 +317,7 @@ class TaskDocuments(Dataset):
 
     def _counts(self, tokens: np.ndarray) -> np.ndarray:
         """Tell which tokens the task is measured by."""
-        first = self._vocabulary.first_colour
-        is_pixel = (tokens >= first) & (tokens < first + self._vocabulary.num_colours)
+        is_pixel = self._vocabulary.is_colour(tokens)
         return ~is_pixel if self.task == "caption" else is_pixel
 
 

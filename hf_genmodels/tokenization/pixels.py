@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from hf_genmodels.errors import UserError
@@ -93,6 +94,10 @@ class PixelVocabulary:
             first_colour=first,
             num_colours=num_colours,
         )
+
+    def is_colour(self, tokens: np.ndarray) -> np.ndarray:
+        """Tell which tokens are pixels; returns the same shape, bool."""
+        return (tokens >= self.first_colour) & (tokens < self.first_colour + self.num_colours)
 
     @property
     def config_fields(self) -> dict[str, Any]:

@@ -146,6 +146,27 @@ def test_half_the_pictures_are_mirrored_in_both_sizes(pictures, vocabulary):
     assert 30 < mirrored < 70
 
 
+def test_hidden_pixels_are_scored_but_not_seen(pictures, vocabulary):
+    keys = [(epoch, index) for epoch in range(40) for index in range(12)]
+    fields = {"super_resolution": 1.0, "caption": 1.0}
+    plain = documents(pictures, vocabulary, **fields).__getitems__(keys)
+    holed = documents(pictures, vocabulary, hidden_pixels=0.6, **fields).__getitems__(keys)
+    shares = []
+    for before, after in zip(plain, holed, strict=True):
+        assert torch.equal(before["labels"], after["labels"])
+        changed = before["input_ids"] != after["input_ids"]
+        assert (after["input_ids"][changed] == vocabulary.pad).all()
+        scored_pixels = torch.from_numpy(vocabulary.is_colour(before["labels"].numpy()))
+        assert not (changed & ~scored_pixels).any()  # prompts and small pictures are seen
+        shares.append(changed.sum().item() / scored_pixels.sum().item())
+    assert sum(shares) / len(shares) == pytest.approx(0.3, abs=0.03)
+    assert np.std(shares) > 0.15  # each picture has a share of its own
+    again = documents(pictures, vocabulary, hidden_pixels=0.6, **fields).__getitems__(keys)
+    assert all(
+        torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(holed, again, strict=True)
+    )
+
+
 def test_a_document_depends_on_seed_epoch_and_number_alone(pictures, vocabulary):
     fields = {"draw": 1, "caption": 1, "super_resolution": 1, "prompt_dropout": 0.5, "flip": True}
     one, same, other = (documents(pictures, vocabulary, seed=seed, **fields) for seed in (3, 3, 4))

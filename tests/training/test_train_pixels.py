@@ -140,6 +140,7 @@ def test_a_dry_run_says_the_size_of_the_model(image_table: Path, capsys):
             "must be above 0",
         ),
         ({"pixels__prompt_dropout": 1}, "prompt_dropout is 1"),
+        ({"pixels__hidden_pixels": 1.5}, "hidden_pixels is 1.5"),
         ({"pixels__label_column": "labels"}, "labels"),
         ({"pixels__palette_size": 1}, "palette_size"),
     ],
