@@ -17,7 +17,7 @@ from .linear import Linear, linear
 
 IGNORE_INDEX = -100
 # Bytes of fp32 logits held at once. Small enough for a CPU's cache; a GPU wants larger products.
-CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 256 << 20}
 VOCABULARY_BLOCK = 8192
 MIN_ROWS = 256  # below this a chunk spends its time on adding up the weight's gradient
 
@@ -151,12 +151,15 @@ def _loss_and_logits_grad(
         logits = capped.mul_(softcap)
     picked = targets[:, None]
     share = 1.0 - label_smoothing
-    normalizer = logits.logsumexp(dim=-1, keepdim=True)
-    losses = (normalizer - share * logits.gather(1, picked)).squeeze(1)
+    likely = share * logits.gather(1, picked)
     if label_smoothing:
-        losses -= label_smoothing * logits.mean(dim=-1)
+        likely += label_smoothing * logits.mean(dim=-1, keepdim=True)
+    largest = logits.amax(dim=-1, keepdim=True)
+    powers = logits.sub_(largest).exp_()  # once, for the loss and its gradient
+    sums = powers.sum(dim=-1, keepdim=True)
+    losses = (sums.log() + largest - likely).squeeze(1)
 
-    grad = logits.sub_(normalizer).exp_()  # softmax
+    grad = powers.div_(sums)  # softmax
     if label_smoothing:
         grad.sub_(label_smoothing / logits.shape[-1])
     grad.scatter_add_(1, picked, grad.new_full((1, 1), -share).expand_as(picked))
