@@ -307,6 +307,8 @@ def report(args: argparse.Namespace) -> Iterator[str]:
                     f"| {width} | {precision} | {name} | {sizes[name]:,} | {seconds:.3f} "
                     f"| {bench.batch / seconds:.1f} | {found[THEIRS] / seconds:.2f} |"
                 )
+    if args.only_training:
+        return
     bench = Bench(args.preset, args.widths[0])
     yield f"\n## Drawing, width {args.widths[0]}, fp32\n\n| batch | who | CPU s | images / CPU s | speed-up |"
     yield "|---|---|---|---|---|"
@@ -337,6 +339,9 @@ def main() -> None:
     parser.add_argument("--widths", nargs="+", type=int, default=[128, 256])
     parser.add_argument("--precision", nargs="+", choices=("no", "bf16"), default=["no", "bf16"])
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument(
+        "--only_training", action="store_true", help="measure no more than its steps"
+    )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=60.0, help="CPU seconds of each side")
