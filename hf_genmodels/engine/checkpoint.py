@@ -30,8 +30,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_genmodels.config.run import RunConfig
 from hf_genmodels.engine.ema import EMA
 from hf_genmodels.engine.random_state import restore_rank_state, write_rank_state
 from hf_genmodels.engine.run import Run
@@ -167,7 +168,8 @@ def _restore(
 ) -> tuple[LoopState, dict[str, Any] | None]:
     """Read a checkpoint, each part after checking that it fits what is there."""
     state = read_json(folder / "state.json")
-    check_identity(state["identity"], identity)
+    defaults = known_defaults(run.config, run.accelerator.unwrap_model(model))
+    check_identity(state["identity"], identity, defaults)
     own: dict[str, Any] = get_model_state_dict(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     weights: dict[str, Any] = read_tensors(folder / "model.safetensors", shapes)
@@ -317,12 +319,41 @@ def check_manifest(folder: Path) -> str | None:
     return None
 
 
-def check_identity(saved: dict[str, Any], current: dict[str, Any]) -> None:
+def known_defaults(config: RunConfig, model: Any) -> dict[str, Any]:
+    """Return the default of every option and of every field of the models, named as in an identity.
+
+    Args:
+        config: Options of the run.
+        model: A model with a configuration, which may consist of several models.
+    """
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    sections = {f"{n}.": value for n, value in options.items() if dataclasses.is_dataclass(value)}
+    for name, part in model.named_children():
+        if isinstance(part, PreTrainedModel):
+            sections[f"{name}."] = part.config
+    return {
+        f"{section}{field.name}": field.default
+        for section, values in {"": config, **sections, "model.": model.config}.items()
+        for field in dataclasses.fields(values)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+def check_identity(
+    saved: dict[str, Any], current: dict[str, Any], defaults: Mapping[str, Any]
+) -> None:
     """Check that a run goes on with what it began with.
+
+    Args:
+        saved: What the run began with.
+        current: What it goes on with.
+        defaults: What stands for options that the release which began the run did not know.
 
     Raises:
         UserError: With everything that differs.
     """
+    newer = {name: defaults[name] for name in current.keys() & defaults.keys() - saved.keys()}
+    saved = newer | saved
     current = json.loads(json.dumps(current))
     differences = [
         f"{name}: the run has {saved.get(name)!r}, now it is {current.get(name)!r}"

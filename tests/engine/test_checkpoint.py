@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from hf_genmodels.config.gan import TrainGANConfig
 from hf_genmodels.config.run import RunConfig
-from hf_genmodels.engine.checkpoint import load_checkpoint, save_checkpoint
+from hf_genmodels.engine.checkpoint import (
+    check_identity,
+    known_defaults,
+    load_checkpoint,
+    save_checkpoint,
+)
 from hf_genmodels.engine.ema import EMA
 from hf_genmodels.engine.gan_models import GANPair
 from hf_genmodels.engine.run import Run, make_accelerator
+from hf_genmodels.errors import UserError
 from hf_genmodels.models.configuration_gan import GenGANConfig
 from hf_genmodels.models.modeling_gan import GenGANDiscriminator, GenGANGenerator
 
@@ -74,3 +81,20 @@ def test_training_goes_on_to_the_bit_whatever_the_order_of_a_tensor_in_memory(
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
     ours, theirs = again.ema.state_dict(), whole.ema.state_dict()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_a_run_that_did_not_know_an_option_goes_on_with_its_default_only():
+    config = TrainGANConfig(train_file=["a"])
+    defaults = known_defaults(config, Training(0, "modern").pair)
+    saved = {"seed": 1, "model.image_size": 16}
+    newer = ("model.dropout", "loss.penalty_every", "flip")
+    check_identity(saved, saved | {name: defaults[name] for name in newer}, defaults)
+    for changed in (
+        {"loss.penalty_every": 99},
+        {"flip": True},
+        {"model.dropout": 0.9},
+        {"model.image_size": defaults["model.image_size"]},
+        {"seed": 2},
+    ):
+        with pytest.raises(UserError, match=next(iter(changed))):
+            check_identity(saved, saved | changed, defaults)
