@@ -91,10 +91,11 @@ def check_same(ours: Path, theirs: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data_in_thirds(data_of: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
-    """What each family is trained on; 48 windows of text."""
-    text = tmp_path_factory.mktemp("text") / "train.txt"
+    """What each family is trained on; 48 windows of text, or 96 of bytes."""
+    text, of_bytes = (tmp_path_factory.mktemp(name) / "train.txt" for name in ("text", "bytes"))
     text.write_text(runs.text(66), encoding="utf-8")
-    return {**data_of, "lm": text, "lm-adversarial": text}
+    of_bytes.write_text(runs.text(40)[:-20], encoding="utf-8")
+    return {**data_of, "lm": text, "lm-adversarial": of_bytes}
 
 
 @pytest.mark.parametrize(
