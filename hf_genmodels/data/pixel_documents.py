@@ -251,15 +251,23 @@ class PixelDocuments(Dataset):
                 prompt = prompt[:0]
             pictures = self.pictures.picture(index, mirrored=bool(flip))
             rows.append(document(task, prompt, pictures, self._vocabulary))
-        return filled_up(rows, self._vocabulary.pad, self._hidden(rows, place))
+        return filled_up(rows, self._vocabulary.pad, self._hidden(rows, tasks, place))
 
     def _hidden(
-        self, rows: Sequence[tuple[np.ndarray, np.ndarray]], place: np.ndarray
+        self,
+        rows: Sequence[tuple[np.ndarray, np.ndarray]],
+        tasks: np.ndarray,
+        place: np.ndarray,
     ) -> list[np.ndarray] | None:
-        """Return which scored pixels of each document the model does not see (Bowman et al. 2016)."""
+        """Return which scored pixels of each document the model does not see.
+
+        Bowman et al. 2016 (arXiv:1511.06349) hide words for the same reason: a model that sees all that
+        went before has no need to look at what it is given.
+        """
         if not self._options.hidden_pixels:
             return None
         shares = self._options.hidden_pixels * self._shares(_SHARE_STREAM, place)
+        shares[[self.tasks[number] == "draw" for number in tasks]] = 0
         seeds = mixed_numbers(mix_seed(self._seed, _HIDE_STREAM), place)
         hidden = []
         for (tokens, scored), share, seed in zip(rows, shares, seeds.tolist(), strict=True):
