@@ -314,13 +314,24 @@ def register_all() -> None:
                 resolve(family.config), model_class, exist_ok=True
             )
         if family.image_processor[0]:
-            transformers.AutoImageProcessor.register(
-                resolve(family.config),
-                image_processor_classes={"pil": resolve(family.image_processor[0])},
-                exist_ok=True,
-            )
+            _register_image_processor(resolve(family.config), resolve(family.image_processor[0]))
         if family.companions:
             _register_companions(family, getattr(transformers, family.head))
+
+
+def _register_image_processor(config_class: Any, processor_class: Any) -> None:
+    """Let `AutoImageProcessor` and `AutoProcessor` know a processor of images.
+
+    A model of texts, of the same configuration, has none, and `AutoProcessor` gives its tokenizer: there the
+    processor is not registered for the configuration, and is found by the name in preprocessor_config.json.
+    """
+    import transformers
+
+    classes = {"pil": processor_class}
+    transformers.AutoImageProcessor.register(
+        config_class, image_processor_classes=classes, exist_ok=True
+    )
+    transformers.AutoProcessor.register(processor_class, processor_class, exist_ok=True)
 
 
 def _push_to_hub(model: Any, repo_id: str, **options: Any) -> str:

@@ -195,7 +195,8 @@ def draw_samples(
         return []
     prompts = [text for text in config.sample.prompts if text] or data.prompts(ROWS)
     columns, vocabulary = config.pixels.columns, data.vocabulary
-    tokens = tokenizer(prompts)["input_ids"]
+    longest = config.pixels.max_prompt_tokens
+    tokens = tokenizer(prompts, truncation=True, max_length=longest)["input_ids"]
     rows = [
         [vocabulary.begin, *own, vocabulary.images[0]] for own in tokens for _ in range(columns)
     ]

@@ -56,9 +56,9 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
     """Load the folder through every Auto class and the pipeline.
 
     Args:
-        request: What `verify` asks for: folder, companions, auto_classes, head, picture (or none), the file of its inputs,
-            the name of its output and the file that takes it, text (or none), picture (or none), calls
-            of pipelines (task, prompt and options of each), num_threads.
+        request: What `verify` asks for: folder, companions, auto_classes, head, the file of its inputs,
+            the name of its output and the file that takes it, text (or none), picture (or none) and the
+            classes that load its processor, calls of pipelines (task, prompt and options of each), num_threads.
         report: Filled step by step, so that a failure tells how far it came.
     """
     report["step"] = "importing torch and transformers"
@@ -78,15 +78,16 @@ def check_folder(request: dict[str, Any], report: dict[str, Any]) -> None:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, trust_remote_code=request["remote_code"]
         )
-        report["text_ids"] = tokenizer(request["text"])["input_ids"]
+        report["text_ids"] = tokenizer(request["text"], verbose=False)["input_ids"]
         report["decoded"] = tokenizer.decode(report["text_ids"])
 
-    if request["picture"] is not None:
-        report["step"] = "AutoImageProcessor"
-        processor = transformers.AutoImageProcessor.from_pretrained(
+    report["pixels"] = {}
+    for name in request["processors"]:
+        report["step"] = name
+        processor = getattr(transformers, name).from_pretrained(
             folder, trust_remote_code=request["remote_code"]
         )
-        report["pixels"] = pixels_of(processor, request["picture"])
+        report["pixels"][name] = pixels_of(processor, request["picture"])
 
     for name in request["auto_classes"]:
         report["step"] = name

@@ -76,7 +76,8 @@ def check_tokenizer(out: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """
     from transformers import AutoTokenizer
 
-    if AutoTokenizer.from_pretrained(out)(verify.TEXT) != tokenizer(verify.TEXT):
+    found = AutoTokenizer.from_pretrained(out)(verify.TEXT, verbose=False)
+    if found != tokenizer(verify.TEXT, verbose=False):
         raise UserError(f"The tokenizer in '{out}' gives other tokens than that of the source.")
 
 

@@ -44,6 +44,8 @@ READY = ".published"
 LOCK = ".publish.lock"
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 IMAGE_PROCESSOR = "preprocessor_config.json"
+# Classes of transformers that load it.
+PROCESSOR_CLASSES = ("AutoImageProcessor", "AutoProcessor")
 ROOT_FILES = (
     "config.json",
     "generation_config.json",
@@ -275,7 +277,7 @@ def add_code(model: PreTrainedModel, folder: Path) -> None:
 def save_image_processor(
     image_processor: BaseImageProcessor, config: PreTrainedConfig, folder: Path
 ) -> None:
-    """Save what prepares images, so that `AutoImageProcessor` finds its code beside the weights.
+    """Save what prepares images, so that `AutoImageProcessor` and `AutoProcessor` find its code beside the weights.
 
     Args:
         image_processor: The processor.
@@ -283,8 +285,21 @@ def save_image_processor(
         folder: The folder.
     """
     image_processor.save_pretrained(folder)
-    fields = {"auto_map": {"AutoImageProcessor": image_processor_for(config)}}
+    auto_map = dict.fromkeys(PROCESSOR_CLASSES, image_processor_for(config))
+    # By this name `AutoProcessor` finds a class that is registered here, before the folder's code.
+    fields = {"auto_map": auto_map, "processor_class": type(image_processor).__name__}
     _add_to_config(folder, fields, IMAGE_PROCESSOR)
+
+
+def processor_classes(folder: Path) -> list[str]:
+    """Return the classes of transformers that load what prepares images, as a published folder says.
+
+    Args:
+        folder: A folder with a preprocessor_config.json.
+    """
+    auto_map = read_json(folder / IMAGE_PROCESSOR).get("auto_map")
+    named = list(auto_map) if isinstance(auto_map, dict) else []
+    return [name for name in PROCESSOR_CLASSES if name in named] or [PROCESSOR_CLASSES[0]]
 
 
 def _write_companion(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hf_genmodels.auto import FAMILIES
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.clean_process import pixels_of
-from hf_genmodels.hub.folder import companion_names
+from hf_genmodels.hub.folder import companion_names, processor_classes
 from hf_genmodels.hub.loading import (
     load_image_processor_if_any,
     load_model,
@@ -117,6 +117,7 @@ def verify_folder(
     with tempfile.TemporaryDirectory(prefix="hf_genmodels-verify-") as scratch:
         request = _request(folder, probe, tokenizer is not None, Path(scratch))
         request["picture"] = PICTURE if processor is not None else None
+        request["processors"] = processor_classes(folder) if processor is not None else []
         report, warnings = _run(folder, request, Path(scratch), timeout)
         if tokenizer is not None:
             _compare_tokenizer(folder, tokenizer, report)
@@ -137,7 +138,7 @@ def verify_folder(
         steps=(
             "AutoConfig",
             *(["AutoTokenizer"] if tokenizer is not None else []),
-            *(["AutoImageProcessor"] if processor is not None else []),
+            *request["processors"],
             *probe.auto_classes,
             *request["companions"],
             *(f"{call.task} pipeline" for call in probe.calls),
@@ -255,14 +256,19 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
 def _compare_tokenizer(
     folder: Path, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]
 ) -> None:
-    ids = tokenizer(TEXT)["input_ids"]
+    ids = tokenizer(TEXT, verbose=False)["input_ids"]  # may be longer than the model reads
     if report["text_ids"] != ids or report["decoded"] != tokenizer.decode(ids):
         raise UserError(f"The tokenizer in '{folder}' gives other tokens in a clean process.")
 
 
 def _compare_processor(folder: Path, processor: Any, report: dict[str, Any]) -> None:
-    if report["pixels"] != pixels_of(processor, PICTURE):
-        raise UserError(f"The image processor in '{folder}' gives other pixels in a clean process.")
+    expected = pixels_of(processor, PICTURE)
+    for name, pixels in report["pixels"].items():
+        if pixels != expected:
+            raise UserError(
+                f"The image processor in '{folder}' gives other pixels in a clean process that loads "
+                f"it by {name}."
+            )
 
 
 def _compare_pipeline(folder: Path, call: Call, pipe: Any, found: list[str]) -> None:

@@ -61,7 +61,7 @@ class PixelDrawer:
         """Return the tokens of texts, cut to the room that there is beside a picture."""
         config = self.model.config
         room = config.max_position_embeddings - config.image_sizes[0] ** 2 - 2
-        rows = [self.tokenizer(text)["input_ids"][:room] for text in texts]
+        rows = [self.tokenizer(text, verbose=False)["input_ids"][:room] for text in texts]
         mask = torch.arange(max(map(len, rows), default=0)) < torch.tensor(
             [len(row) for row in rows]
         ).unsqueeze(1)

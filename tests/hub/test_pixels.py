@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, pipeline
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
 
 from hf_genmodels.auto import code_files_for, kind_of, tasks_of
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.folder import publish_folder, published_files
+from hf_genmodels.hub.folder import processor_classes, publish_folder, published_files
 from hf_genmodels.hub.loading import load_image_processor_if_any, load_model, model_kind
 from hf_genmodels.hub.verify import verify_folder
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
+from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
 from tests.hub import generators
 from tests.hub.painters import painter
 
@@ -71,11 +72,50 @@ def test_a_folder_says_what_it_holds_and_loads(folder: Path) -> None:
         assert torch.equal(model.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("trust_remote_code", [None, True])
+def test_auto_processor_gives_the_palette_and_auto_tokenizer_the_tokenizer(
+    folder: Path, trust_remote_code: bool | None
+) -> None:
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+    assert type(processor).__name__ == "GenPixelsImageProcessor"
+    assert processor.palette == painter().processor.palette
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    assert tokenizer.get_vocab() == painter().tokenizer.get_vocab()
+    text = pipeline("text-generation", model=str(folder), trust_remote_code=trust_remote_code)
+    assert text.tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+def test_auto_processor_gives_the_tokenizer_of_a_model_of_texts(tmp_path: Path) -> None:
+    toy = painter()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = GenGPTForCausalLM(GenGPTConfig(vocab_size=len(toy.tokenizer), **sizes))
+    publish_folder(model, toy.tokenizer, tmp_path / "texts")
+
+    loaded = AutoProcessor.from_pretrained(tmp_path / "texts")
+
+    assert loaded.get_vocab() == toy.tokenizer.get_vocab()
+
+
+def test_a_folder_that_names_no_auto_processor_is_verified_by_auto_image_processor(
+    folder: Path, tmp_path: Path
+) -> None:
+    earlier = Path(shutil.copytree(folder, tmp_path / "earlier"))
+    file = earlier / "preprocessor_config.json"
+    fields = json.loads(file.read_text())
+    assert processor_classes(earlier) == ["AutoImageProcessor", "AutoProcessor"]
+    del fields["auto_map"]["AutoProcessor"]
+    file.write_text(json.dumps(fields))
+
+    assert processor_classes(earlier) == ["AutoImageProcessor"]
+
+
 @pytest.mark.timeout(300)
 def test_all_pipelines_work_in_a_clean_process_without_the_package(folder: Path) -> None:
     report = verify_folder(folder, load_model(folder))
 
-    loaded = ["AutoConfig", "AutoTokenizer", "AutoImageProcessor", "AutoModel"]
+    processors = ["AutoImageProcessor", "AutoProcessor"]
+    loaded = ["AutoConfig", "AutoTokenizer", *processors, "AutoModel"]
     pipelines = [f"{task} pipeline" for task in TASKS]
     assert list(report.steps) == [*loaded, "AutoModelForCausalLM", *pipelines]
     assert report.warnings == ()

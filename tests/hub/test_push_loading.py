@@ -54,6 +54,7 @@ def request_for(repo_id: str, folder: Path, scratch: Path) -> dict[str, Any]:
         "output_file": str(scratch / f"{stem}-out"),
         "text": TEXT if load_tokenizer_if_any(folder) is not None else None,
         "picture": None,
+        "processors": [],
         "num_threads": torch.get_num_threads(),
     }
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 import textwrap
@@ -38,6 +39,19 @@ def test_a_model_with_every_switch_works_too(modern_model, tokenizer, tmp_path):
     report = verify_folder(folder, modern_model)
 
     assert report.num_values == 2 * 32 * 258
+
+
+def test_a_model_that_reads_less_than_the_checked_text_is_verified_without_a_warning(
+    copy, caplog, monkeypatch
+):
+    file = copy / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 30}))
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+
+    report = verify_folder(copy)
+
+    assert "longer than the specified maximum" not in caplog.text
+    assert report.warnings == ()
 
 
 def test_changed_code_in_the_folder_is_found(copy):

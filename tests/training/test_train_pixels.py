@@ -53,7 +53,8 @@ def test_a_run_leaves_a_folder_that_loads_without_the_package(trained: Path):
     files = {str(file) for file in published_files(trained)}
     assert {"preprocessor_config.json", "image_processing_pixels.py", "picture_fitting.py"} <= files
     auto_map = json.loads((trained / "preprocessor_config.json").read_text())["auto_map"]
-    assert auto_map == {"AutoImageProcessor": "image_processing_pixels.GenPixelsImageProcessor"}
+    name = "image_processing_pixels.GenPixelsImageProcessor"
+    assert auto_map == {"AutoImageProcessor": name, "AutoProcessor": name}
 
 
 def test_a_run_measures_every_task_and_draws_pictures(trained: Path):
