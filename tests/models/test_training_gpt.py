@@ -73,7 +73,7 @@ def test_the_chunked_loss_equals_the_plain_one(
     inputs = {"input_ids": input_ids, **given, **options}
     chunked = loss_and_gradients(model, **inputs, return_logits=False)
     plain = loss_and_gradients(model, **inputs, return_logits=True)
-    assert_same(chunked, plain)
+    assert_same(chunked, plain, tolerance=2e-6)  # rounding: a loss of 15 is not a mean
     by_hand = F.cross_entropy(
         model(input_ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
     )
