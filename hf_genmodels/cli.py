@@ -17,7 +17,11 @@ TRAINING = "hf_genmodels.training"
 # Command -> (module, function, what it does). Modules are imported when they are named.
 COMMANDS = {
     "tokenizer": (f"{TRAINING}.train_tokenizer", "main", "train, import and inspect tokenizers"),
-    "train lm": (f"{TRAINING}.train_lm", "main", "train a language model and publish it"),
+    "train lm": (
+        f"{TRAINING}.train_lm",
+        "main",
+        "train a language model, of texts or pictures, and publish it",
+    ),
     "train lm-adversarial": (
         f"{TRAINING}.train_lm_adversarial",
         "main",
@@ -36,13 +40,17 @@ COMMANDS = {
     "train gan": (
         f"{TRAINING}.train_gan",
         "main",
-        "train a generator of images and publish it",
+        "train a generator of images or clips and publish it",
     ),
-    "generate": (f"{TRAINING}.generate", "main", "continue a prompt, translate, summarise"),
+    "generate": (
+        f"{TRAINING}.generate",
+        "main",
+        "continue a prompt, translate, summarise, draw images and clips",
+    ),
     "evaluate": (
         f"{TRAINING}.evaluate",
         "main",
-        "measure perplexity, BLEU and more on a text or on pairs",
+        "measure perplexity, BLEU, image quality and more",
     ),
     "demo": ("hf_genmodels.demo.command", "main", "try a model in the browser"),
     "export": ("hf_genmodels.hub.export", "main", "write a model in another format, verified"),

@@ -328,7 +328,7 @@ def validate(
     if not run.is_main:
         return
     history = read_metrics(run.output_dir / "metrics.jsonl")
-    state = health(history, config.loss.adversarial)
+    state = health(history, config.loss.adversarial, config.unit)
     _announce(run, measured, state.line)
     results = {"step": run.state.step, "features": "", **measured}
     if measuring is not None:

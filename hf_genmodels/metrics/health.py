@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal
 
@@ -64,7 +64,9 @@ class Finding:
     remedy: str
 
 
-def health(history: Sequence[Record], adversarial: str = "relativistic") -> Health:
+def health(
+    history: Sequence[Record], adversarial: str = "relativistic", unit: str = "images"
+) -> Health:
     """Judge a run by its records.
 
     A record may hold any of: `step`; `d_loss` and `g_loss`; `real_score` and `fake_score`, the mean
@@ -75,8 +77,10 @@ def health(history: Sequence[Record], adversarial: str = "relativistic") -> Heal
     Args:
         history: Records in the order of the steps.
         adversarial: Kind of the adversarial loss, see `losses/adversarial.py`.
+        unit: What is drawn, in words.
     """
-    return assess(history, _UNBOUNDED_CHECKS if adversarial in UNBOUNDED else _CHECKS, _state)
+    found = assess(history, _UNBOUNDED_CHECKS if adversarial in UNBOUNDED else _CHECKS, _state)
+    return replace(found, line=found.line.replace("images", unit))
 
 
 def assess(
@@ -130,7 +134,21 @@ def _state(history: Sequence[Record]) -> str:
         said.append(f"the discriminator tells {accuracy:.0%} of the images apart")
     if diversity is not None:
         said.append(f"generated images vary {diversity:.2f} times as much as real ones")
-    return ", ".join(said) or "nothing unusual in losses and scores"
+    return too_early(history) + (", ".join(said) or "nothing unusual in losses and scores")
+
+
+def too_early(history: Sequence[Record], name: str = "d_accuracy") -> str:
+    """Say how many records are waited for, while there are too few of a measure to judge by it.
+
+    Args:
+        history: Records in the order of the steps.
+        name: The measure.
+
+    Returns:
+        How a line begins; empty if there are enough of them, or none at all.
+    """
+    count = len(values(history, name))
+    return f"too early to judge, after {count} of {WINDOW} records: " if 0 < count < WINDOW else ""
 
 
 def not_a_number(history: Sequence[Record], numbers: Sequence[str] = NUMBERS) -> Finding | None:

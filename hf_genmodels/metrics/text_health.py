@@ -18,6 +18,7 @@ from hf_genmodels.metrics.health import (
     assess,
     not_a_number,
     recent,
+    too_early,
     values,
 )
 
@@ -55,7 +56,7 @@ def _state(history: Sequence[Record]) -> str:
         said.append(f"the discriminator orders {accuracy:.0%} of the pairs rightly")
     if kl is not None:
         said.append(f"the generator is {kl:.2f} nats per token from its start")
-    return ", ".join(said) or "nothing unusual in losses and scores"
+    return too_early(history) + (", ".join(said) or "nothing unusual in losses and scores")
 
 
 def _ran_away(history: Sequence[Record], leash: float) -> Finding | None:

@@ -39,6 +39,19 @@ def test_a_healthy_run_says_how_it_stands():
     )
 
 
+def test_a_healthy_run_of_clips_speaks_of_clips():
+    line = health(run(**HEALTHY), unit="clips").line
+    assert "80% of the clips" in line
+    assert "generated clips vary" in line
+    assert "image" not in line
+
+
+def test_a_few_records_are_too_early_to_judge_by():
+    history = run(**HEALTHY)
+    assert health(history[:4]).line.startswith("ok: too early to judge, after 4 of 5 records: the")
+    assert "too early" not in health(history[:5]).line
+
+
 @pytest.mark.parametrize("history", [[], run(1), run(3, d_loss=0.5)])
 def test_runs_that_say_little_are_no_cause_for_alarm(history):
     assert health(history).line == "ok: nothing unusual in losses and scores"

@@ -22,6 +22,13 @@ def test_a_healthy_run_says_how_it_stands():
     assert text_health([], leash=1.0).status == "ok"
 
 
+def test_a_discriminator_that_wins_at_once_is_too_early_to_judge():
+    first = text_health(records(4, d_accuracy=1.0), leash=1.0)
+    assert first.status == "ok"
+    assert first.line.startswith("ok: too early to judge, after 4 of 5 records: ")
+    assert "too early" not in text_health(records(5), leash=1.0).line
+
+
 @pytest.mark.parametrize(
     ("last", "status", "words"),
     [
