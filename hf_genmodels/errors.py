@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -25,6 +27,24 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(allowed), n=1)
     return f"Did you mean {close[0]!r}? " if close else ""
+
+
+@contextmanager
+def naming_flags(section: str, names: Iterable[str]) -> Iterator[None]:
+    """Let mistakes name flags of a section: `--size` becomes `--section.size`.
+
+    Options of several commands are checked by the same code, and are called differently in some.
+
+    Args:
+        section: The section of the command's options.
+        names: Flags that stand in it.
+    """
+    try:
+        yield
+    except UserError as error:
+        flags = "|".join(map(re.escape, names))
+        message = re.sub(rf"(?<![\w-])--({flags})(?![\w-]|\.\w)", rf"--{section}.\1", str(error))
+        raise UserError(message) from error.__cause__
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

@@ -18,7 +18,7 @@ from typing import Any
 from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.evaluate import EvaluateOptions
 from hf_genmodels.errors import UserError
-from hf_genmodels.hub.loading import model_kind
+from hf_genmodels.hub.loading import model_kind, refuse_companion
 
 FAMILIES = {
     "language model": "language_scores",
@@ -45,6 +45,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         UserError: If the model or the data cannot be read, or the options do not fit the model.
     """
+    refuse_companion(options.model)
     kind = model_kind(options.model)
     given = options.file or options.dataset_name or options.source_file or options.target_file
     if not given and kind not in (

@@ -28,7 +28,7 @@ from hf_genmodels.config.commands import parse_command
 from hf_genmodels.config.generate import GenerateOptions
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.card_text import printable
-from hf_genmodels.hub.loading import model_kind
+from hf_genmodels.hub.loading import model_kind, refuse_companion
 from hf_genmodels.inference.language_texts import Text, generate
 
 __all__ = ["GenerateOptions", "generate", "main"]
@@ -153,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = Path(options.output).expanduser() if options.output else None
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}.")
+    refuse_companion(options.model)
     kind = model_kind(options.model)
     if kind not in RUNS:
         raise UserError(f"'{options.model}' is a {kind}: it generates nothing.")

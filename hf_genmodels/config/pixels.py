@@ -1,11 +1,12 @@
 """Options of a language model that draws: the pictures, and what is learned about them."""
 
 # No postponed annotations: jsonargparse looks names up in the module of a subclass.
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields
 
 from hf_genmodels.config.images import ImageDataConfig, Resize
 from hf_genmodels.config.run import TextDataConfig, at_least
-from hf_genmodels.errors import UserError
+from hf_genmodels.errors import UserError, naming_flags
 
 TASKS = ("draw", "caption", "super_resolution")
 LARGEST_IMAGE = 32
@@ -136,6 +137,11 @@ class PixelOptions:
             lengths.append(sum(pixels) + FRAME)
         return max(lengths)
 
+    def naming_flags(self) -> AbstractContextManager[None]:
+        """Let mistakes in options of images name them as flags of pixels."""
+        shared = {field.name for field in fields(ImageDataConfig)}
+        return naming_flags("pixels", [f.name for f in fields(self) if f.name in shared])
+
     def image_data(self, data: TextDataConfig) -> ImageDataConfig:
         """Return where the images come from and how they are brought to size.
 
@@ -145,19 +151,20 @@ class PixelOptions:
         Raises:
             UserError: If a value cannot work.
         """
-        return ImageDataConfig(
-            dataset_name=data.dataset_name,
-            dataset_config_name=data.dataset_config_name,
-            train_file=data.train_file,
-            validation_file=data.validation_file,
-            validation_split_percentage=data.validation_split_percentage,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            text_column=data.text_column,
-            extra_text_columns=self.extra_text_columns,
-            image_size=self.image_sizes[0],
-            num_channels=self.num_channels,
-            resize=self.resize,
-            flip=self.flip,
-            cache_dir=data.cache_dir,
-        )
+        with self.naming_flags():
+            return ImageDataConfig(
+                dataset_name=data.dataset_name,
+                dataset_config_name=data.dataset_config_name,
+                train_file=data.train_file,
+                validation_file=data.validation_file,
+                validation_split_percentage=data.validation_split_percentage,
+                image_column=self.image_column,
+                label_column=self.label_column,
+                text_column=data.text_column,
+                extra_text_columns=self.extra_text_columns,
+                image_size=self.image_sizes[0],
+                num_channels=self.num_channels,
+                resize=self.resize,
+                flip=self.flip,
+                cache_dir=data.cache_dir,
+            )

@@ -201,7 +201,7 @@ class TextDataConfig:
     """Documents of a stream that are shuffled at a time; 0 keeps their order."""
 
     block_size: int = 256
-    """Tokens in a window, the context of the model while training."""
+    """Tokens in a window, the context of the model while training; of pictures it is found by their size."""
 
     max_eval_windows: int | None = 512
     """Windows of the validation text, or validation images, that are scored; null for all of them."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_genmodels.config.images import ImageDataConfig
-from hf_genmodels.data.image_columns import Kind
+from hf_genmodels.data.image_columns import Kind, is_image_name
 from hf_genmodels.data.image_decoding import SUFFIXES
 from hf_genmodels.data.image_tables import ImageTable, TableReader, read_table, stated
 from hf_genmodels.data.video_decoding import VIDEO_SUFFIXES
@@ -87,6 +87,18 @@ def read_files(
         files=list(files),
         identity=[stated(file, file.parent) for file in files],
     )
+
+
+def holds_images(name: str) -> bool:
+    """Tell whether a name is that of an image file, or of a folder with one in it or below.
+
+    Args:
+        name: What a user gave; a pattern is looked at by its ending.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return is_image_name(name)
+    return any(is_image_name(file) for _, _, files in os.walk(folder) for file in files)
 
 
 def _asked_columns(config: ImageDataConfig, conditioning: Kind | None) -> str:

@@ -18,7 +18,7 @@ from hf_genmodels.demo.rewriting import Rewriter
 from hf_genmodels.demo.writing import Writer
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.card_text import inline
-from hf_genmodels.hub.loading import model_kind
+from hf_genmodels.hub.loading import model_kind, refuse_companion
 from hf_genmodels.plain_text import printable
 
 # Small images are shown large, with the pixels that they have.
@@ -53,6 +53,7 @@ def build_app(source: str | Path, device: str | None = None) -> Any:
         UserError: If the model cannot be loaded or generates nothing, or gradio is not installed.
     """
     gradio = open_gradio()
+    refuse_companion(source)
     kind = model_kind(source)
     if kind not in PAGES:
         raise UserError(f"'{source}' is a {kind}: it generates nothing that could be shown.")

@@ -29,7 +29,7 @@ from hf_genmodels.hub.card import CardData
 from hf_genmodels.hub.card_credit import credit_of
 from hf_genmodels.hub.card_kinds import COLORS
 from hf_genmodels.hub.card_metrics import metrics_of
-from hf_genmodels.hub.loading import load_tokenizer
+from hf_genmodels.hub.loading import load_tokenizer, refuse_companion
 from hf_genmodels.models.configuration_gan import CLIP_FIELDS, GenGANConfig
 from hf_genmodels.tokenization.bpe import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
@@ -47,6 +47,7 @@ def check_inputs(config: TrainGANConfig) -> None:
         UserError: With what cannot work.
     """
     check_run(config)
+    refuse_companion(config.model_name_or_path, f"--model_name_or_path {config.model_name_or_path}")
     if not config.model_name_or_path:
         by_labels = config.model.discriminator_conditioning == "classifier"
         model_config_of(

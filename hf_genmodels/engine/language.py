@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from hf_genmodels.config.lm import PICTURE_FIELDS, TrainLMConfig
 from hf_genmodels.config.lm_adversarial import TrainLMAdversarialConfig
+from hf_genmodels.data.image_folders import holds_images
 from hf_genmodels.data.image_sources import image_sources
 from hf_genmodels.data.language import TextData, TrainingBatches, load_text_data, text_sources
 from hf_genmodels.data.pixels import PixelData
@@ -28,6 +29,7 @@ from hf_genmodels.engine.pixels import (
     build_pixel_tokenizer,
     draw_samples,
     in_words,
+    load_images,
     load_pixel_data,
     measure_pixels,
     picture_fields,
@@ -35,7 +37,7 @@ from hf_genmodels.engine.pixels import (
 from hf_genmodels.engine.report import write_results, write_samples
 from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.errors import UserError, require_extra
-from hf_genmodels.hub.loading import load_model, load_tokenizer
+from hf_genmodels.hub.loading import load_model, load_tokenizer, refuse_companion
 from hf_genmodels.models.configuration_gpt import GenGPTConfig
 from hf_genmodels.models.modeling_gpt import GenGPTForCausalLM
 from hf_genmodels.tokenization.bpe import train_bpe
@@ -54,12 +56,31 @@ def check_inputs(config: TrainLMConfig) -> None:
         UserError: With what cannot work.
     """
     check_run(config)
+    refuse_companion(config.model_name_or_path, f"--model_name_or_path {config.model_name_or_path}")
     if config.lora.r:
         require_extra("peft", "lora")
     if config.draws:
-        image_sources(config.pixels.image_data(config), None)
+        with config.pixels.naming_flags():
+            image_sources(config.pixels.image_data(config), None)
     else:
+        _check_texts(config)
+
+
+def _check_texts(config: TrainLMConfig) -> None:
+    """Look at the texts.
+
+    Raises:
+        UserError: If they cannot be used; where they are pictures, with what learns these.
+    """
+    try:
         text_sources(config)
+    except UserError as error:
+        if not any(map(holds_images, config.train_file)):
+            raise
+        raise UserError(
+            f"{error} Pictures, as there are here, are learned with --pixels.image_size 16, or by a "
+            "preset such as --config pixels-fashion."
+        ) from error
 
 
 def build_tokenizer(
@@ -298,8 +319,10 @@ def dry_run(config: TrainLMConfig) -> str:
     """Say what a run would be; see `describe_dry_run`.
 
     A tokenizer that would be trained is counted with its intended size, so that neither tokenizer
-    nor data need to be made.
+    nor texts need to be made. Images are decoded into the cache, as the run would do it.
     """
+    if config.draws:
+        load_images(config, show_progress=True)
     tokenizer = given_tokenizer(config)
     vocab_size = config.expected_vocab_size if tokenizer is None else len(tokenizer)
     model = new_or_pretrained_model(config, vocab_size, **picture_fields(config, None))

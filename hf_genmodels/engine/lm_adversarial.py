@@ -32,6 +32,7 @@ from hf_genmodels.engine.run import Run, check_run, make_accelerator
 from hf_genmodels.hub.card import CardData, Sample
 from hf_genmodels.hub.card_credit import credit_of
 from hf_genmodels.hub.card_metrics import metrics_of
+from hf_genmodels.hub.loading import refuse_companion
 
 logger = logging.getLogger("hf_genmodels")
 PROBE_STEPS = 3
@@ -44,6 +45,7 @@ def check_inputs(config: TrainLMAdversarialConfig) -> None:
         UserError: With what cannot work.
     """
     check_run(config)
+    refuse_companion(config.model_name_or_path, f"--model_name_or_path {config.model_name_or_path}")
     text_sources(config)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from hf_genmodels.config.lm import TrainLMConfig
-from hf_genmodels.data.images import load_image_data
+from hf_genmodels.data.images import ImageData, load_image_data
 from hf_genmodels.data.pixel_documents import prompts_of
 from hf_genmodels.data.pixels import PixelData, pixel_data
 from hf_genmodels.data.sampling import validation_loader
@@ -54,7 +54,7 @@ def build_pixel_tokenizer(
         processor = _processor_of(config)
         tokenizer = load_tokenizer(config.model_name_or_path)
     else:
-        images = load_image_data(options.image_data(config), show_progress=show_progress)
+        images = load_images(config, show_progress=show_progress)
         logger.info("finding a palette of %d colours", options.palette_size)
         palette = train_palette(images.train.images, options.palette_size, config.seed)
         labels = images.label_names if images.kind == "class" else []
@@ -73,6 +73,25 @@ def build_pixel_tokenizer(
     return tokenizer
 
 
+def load_images(
+    config: TrainLMConfig, *, num_channels: int | None = None, show_progress: bool
+) -> ImageData:
+    """Decode the images, or find them decoded.
+
+    Args:
+        config: The run's options.
+        num_channels: Channels of the palette, where there is one already.
+        show_progress: Whether this process shows a bar and warns of images left out.
+
+    Raises:
+        UserError: If the images cannot be used.
+    """
+    image_data = config.pixels.image_data(config)
+    image_data.num_channels = num_channels or image_data.num_channels
+    with config.pixels.naming_flags():
+        return load_image_data(image_data, show_progress=show_progress)
+
+
 def load_pixel_data(
     config: TrainLMConfig,
     tokenizer: PreTrainedTokenizerFast,
@@ -87,10 +106,8 @@ def load_pixel_data(
     """
     processor = GenPixelsImageProcessor.from_pretrained(output_dir)
     options = config.pixels
-    image_data = options.image_data(config)
-    if config.model_name_or_path:
-        image_data.num_channels = processor.num_channels
-    images = load_image_data(image_data, show_progress=show_progress)
+    channels = processor.num_channels if config.model_name_or_path else None
+    images = load_images(config, num_channels=channels, show_progress=show_progress)
     return pixel_data(
         images,
         processor,

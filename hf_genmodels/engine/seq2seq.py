@@ -21,7 +21,7 @@ from hf_genmodels.engine.run import Run, check_run
 from hf_genmodels.engine.seq2seq_models import TASK, new_or_pretrained_model
 from hf_genmodels.errors import UserError, require_extra
 from hf_genmodels.hub.folder import TARGET_TOKENIZER
-from hf_genmodels.hub.loading import load_target_tokenizer, load_tokenizer
+from hf_genmodels.hub.loading import load_target_tokenizer, load_tokenizer, refuse_companion
 from hf_genmodels.tokenization.bpe import train_bpe
 from hf_genmodels.tokenization.pairs import for_pairs
 from hf_genmodels.tokenization.saving import load_tokenizer as load_local_tokenizer
@@ -38,6 +38,7 @@ def check_inputs(config: TrainSeq2SeqConfig) -> None:
         UserError: With what cannot work.
     """
     check_run(config)
+    refuse_companion(config.model_name_or_path, f"--model_name_or_path {config.model_name_or_path}")
     if config.lora.r:
         require_extra("peft", "lora")
     if config.translate.num_pairs:

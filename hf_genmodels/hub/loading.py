@@ -93,6 +93,27 @@ def model_kind(source: str | Path) -> Kind:
     return "seq2seq" if config.is_encoder_decoder else "language model"
 
 
+def refuse_companion(source: str | Path | None, given: str = "") -> None:
+    """Refuse a model that belongs to another one, such as its discriminator.
+
+    Args:
+        source: What was given as a model that generates; `None`: nothing.
+        given: What to call it in the message; by default its name.
+
+    Raises:
+        UserError: With the folder of the model that it belongs to.
+    """
+    if source is None:
+        return
+    folder = Path(source).expanduser()
+    known = {name for family in FAMILIES.values() for name in family.companions}
+    if folder.name in known and folder.name in companion_names(folder.parent):
+        raise UserError(
+            f"{given or repr(str(source))} is a {folder.name}: it generates nothing. Give the folder of "
+            f"the model that it belongs to, '{folder.parent}'."
+        )
+
+
 def load_model(source: str | Path, **kwargs: Any) -> PreTrainedModel:
     """Load a model of any kind without running code from its folder.
 

@@ -74,15 +74,11 @@ class Drawing:
     """
 
     def __init__(self, options: GenerateOptions):
-        refuse_options(options, OF_TEXTS | OF_PIXELS, "a model that draws images")
         model: Any = load_model(options.model)
         self.config = model.config
         self.options = options
-        of_others = OF_CLASSES if self.config.conditioning == "text" else OF_PROMPTS
-        refuse_options(options, of_others, "a model that draws images")
         medium = "clips" if self.config.is_video else "images"
-        of_medium = NOT_OF_VIDEOS if self.config.is_video else OF_VIDEOS
-        refuse_options(options, of_medium, f"a model that draws {medium}")
+        refuse_options(options, _refused(self.config), f"a model that draws {medium}")
         model = place_model(model, options.device)
         pipeline_class: Any = resolve(task_of(self.config).pipeline)
         self.pipe = pipeline_class(
@@ -161,6 +157,15 @@ class Drawing:
             except ValueError as error:
                 raise UserError(str(error)) from error
             yield from enumerate(drawn, start=first)
+
+
+def _refused(config: Any) -> dict[str, str]:
+    """Return the options that mean nothing to a GAN -> what to do instead."""
+    of_others = OF_CLASSES if config.conditioning == "text" else OF_PROMPTS
+    if not config.is_video:
+        return OF_TEXTS | OF_PIXELS | of_others | OF_VIDEOS
+    counts = dict.fromkeys(("num_return_sequences", "n_best"), NOT_OF_VIDEOS["num_images"])
+    return OF_TEXTS | OF_PIXELS | counts | of_others | NOT_OF_VIDEOS
 
 
 def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:

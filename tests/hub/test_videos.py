@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from hf_genmodels.auto import task_of
+from hf_genmodels.cli import _dispatch as main
 from hf_genmodels.errors import UserError
 from hf_genmodels.hub.folder import publish_folder, published_files
 from hf_genmodels.hub.judge_card import publish_judge
+from hf_genmodels.hub.loading import refuse_companion
 from hf_genmodels.hub.verify import verify_folder
 from hf_genmodels.models.configuration_judge import GenJudgeConfig
 from hf_genmodels.models.modeling_judge import GenJudgeForImageClassification
+from hf_genmodels.training.evaluate import main as evaluate
+from hf_genmodels.training.generate import main as generate
+from tests import runs
 from tests.hub import generators
 
 
@@ -99,3 +104,33 @@ def test_a_stranger_sees_the_same_in_clips(tmp_path: Path) -> None:
     card = (place / "README.md").read_text()
     assert "4 frames of 8 x 8" in card
     assert "class of 80.0 % and direction of 100.0 % of held-out clips are told rightly" in card
+
+
+def test_a_discriminator_is_told_from_the_model_that_it_belongs_to(
+    folder: Path, tmp_path: Path
+) -> None:
+    judge = folder / "discriminator"
+    message = rf"is a discriminator: it generates nothing.*'{folder}'"
+    for command in ([generate, "bag", "--output", str(tmp_path / "bag.gif")], [evaluate]):
+        with pytest.raises(UserError, match=message):
+            command[0]([str(judge), *command[1:]])
+    for family in ("gan", "lm", "lm-adversarial", "seq2seq"):
+        start = {"model_name_or_path": judge, "output_dir": tmp_path / "run"}
+        line = runs.command_of(family, tmp_path / "none", **start)
+        with pytest.raises(UserError, match=rf"--model_name_or_path {judge} {message}"):
+            main(line)
+    refuse_companion(folder)
+    refuse_companion(None)
+    refuse_companion("discriminator")
+
+
+def test_options_of_another_family_are_refused_by_what_is_drawn(
+    folder: Path, tmp_path: Path
+) -> None:
+    for options, hint in (
+        (["--num_return_sequences", "2"], "The number of clips is --num_videos"),
+        (["--label", "bag"], "write them behind the folder"),
+        (["--greedy"], "--truncation"),
+    ):
+        with pytest.raises(UserError, match=f"a model that draws clips.*{hint}"):
+            generate([str(folder), "bag", *options, "--output", str(tmp_path / "bag.gif")])

@@ -159,8 +159,9 @@ def test_the_package_is_found_again_by_generate_and_evaluate(train_file: Path, t
     runs.call(["generate", folder, "She", "--max_new_tokens", "4"]).succeeded()
     wrong = runs.call(["generate", folder / "discriminator", "She"])
     assert "is a discriminator: it generates nothing" in wrong.error
+    assert f"belongs to, '{folder}'" in wrong.error
     wrong = runs.call(["evaluate", folder / "discriminator", "--file", train_file])
-    assert "no generator" in wrong.error
+    assert "is a discriminator: it generates nothing" in wrong.error
 
 
 @pytest.mark.parametrize(
