@@ -115,6 +115,12 @@ class PixelDrawing:
         settings = {name: value for name, value in given.items() if value is not None}
         return settings | ({"temperature": 0.0} if self.options.greedy else {})
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether the likeliest colour is always taken, so that nothing depends on the seed."""
+        settings = self.settings()
+        return settings.get("temperature") == 0 or settings.get("top_k") == 1
+
     def rows(self) -> list[Row]:
         """Return what was asked for: pictures to complete and to enlarge, else prompts, else all labels.
 
@@ -245,7 +251,7 @@ def draw(options: GenerateOptions, output: Path | None) -> Iterator[str]:
     if grid is not None:
         write_grid(grid, rows, drawn)
         yield f"drew {count_of(total, 'image')} into {grid}"
-    if options.seed is None:
+    if options.seed is None and not drawing.is_certain:
         yield f"drawn with --seed {drawing.seed}"
 
 

@@ -35,3 +35,19 @@ def test_a_tokenizer_of_texts_is_not_silently_left_out(tmp_path: Path):
             tokenizer_name="mine",
             pixels=PixelOptions(image_size=8),
         )
+
+
+def test_mistakes_in_options_of_images_are_called_by_their_flags(tmp_path: Path):
+    with pytest.raises(UserError, match=r"--pixels\.num_channels is 2\."):
+        TrainLMConfig(
+            train_file=[str(tmp_path)],
+            output_dir="run",
+            pixels=PixelOptions(image_size=8, num_channels=2),
+        )
+    with pytest.raises(UserError, match=r"^--pixels\.label_column and --text_column were given"):
+        TrainLMConfig(
+            train_file=[str(tmp_path)],
+            output_dir="run",
+            text_column="text",
+            pixels=PixelOptions(image_size=8, label_column="label"),
+        )

@@ -231,3 +231,17 @@ def test_mistakes_are_named_before_anything_is_written(
         with pytest.raises(UserError, match=said):
             main(line)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [([], True), (["--greedy"], False), (["--top_k", "1"], False)]
+)
+def test_a_seed_is_told_where_something_is_drawn_at_random(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    words: bool,
+) -> None:
+    main([str(folder), "cat", *options, "--grid", str(tmp_path / "grid.png")])
+    assert ("drawn with --seed" in capsys.readouterr().out) is words

@@ -131,6 +131,58 @@ def test_a_dry_run_says_the_size_of_the_model(image_table: Path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("names", "content", "message"),
+    [
+        (["a.png", "b.png"], b"broken", r"can be used: .*a\.png is no image"),
+        (["a.png"], None, "too few to hold some out"),
+    ],
+)
+def test_a_dry_run_refuses_images_that_the_run_would_refuse(
+    tmp_path: Path, names: list[str], content: bytes | None, message: str
+):
+    for name in names:
+        Image.new("L", (8, 8)).save(tmp_path / name)
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    options = {"pixels__label_column": None}
+    with pytest.raises(UserError, match=message):
+        main([*command(tmp_path, **options)[2:], "--dry_run"])
+
+
+def test_columns_that_are_not_found_are_asked_for_by_flags_of_pixels(tmp_path: Path):
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"name": "a", "number": 1}\n' * 8)
+    with pytest.raises(UserError, match=r"Name it with --pixels\.image_column"):
+        main([*command(table, pixels__label_column=None)[2:], "--dry_run"])
+
+
+def test_long_captions_are_cut_for_the_pictures_of_a_validation_too(tmp_path: Path):
+    rows = []
+    for number in range(16):
+        Image.new("L", (8, 8), 16 * number).save(tmp_path / f"{number}.png")
+        rows.append({"file_name": f"{number}.png", "text": f"{number} " + "long words " * 20})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    output = tmp_path / "run"
+    options = {"text_column": "text", "pixels__label_column": None, "max_steps": 1}
+    main(command(tmp_path, output, **options, max_eval_windows=2)[2:])
+    assert (output / "report" / "grid.png").is_file()
+
+
+@pytest.mark.parametrize("given", ["folder", "file"])
+def test_pictures_that_are_given_as_texts_are_told_how_to_be_learned(tmp_path: Path, given: str):
+    (tmp_path / "pictures" / "shoe").mkdir(parents=True)
+    file = tmp_path / "pictures" / "shoe" / "a.png"
+    Image.new("L", (8, 8)).save(file)
+    data = tmp_path / "pictures" if given == "folder" else file
+    with pytest.raises(UserError, match=r"--pixels\.image_size 16, or .* --config pixels-fashion"):
+        main(runs.tiny_run(data, output_dir=tmp_path / "run")[2:])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"is a folder") as caught:
+        main(runs.tiny_run(tmp_path / "empty", output_dir=tmp_path / "run")[2:])
+    assert "pixels" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pixels__image_size": 64}, r"image_size is 64.*8 to 32"),
