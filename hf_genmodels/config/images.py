@@ -131,6 +131,11 @@ class ImageDataConfig(VideoDataConfig):
         return 1 if self.sprite_size else self.num_frames
 
     @property
+    def stored_unit(self) -> str:
+        """What is decoded, in words."""
+        return "images" if self.stored_frames == 1 else "clips"
+
+    @property
     def train_names(self) -> str:
         """Where the training images come from, in words."""
         return self.dataset_name or file_names(self.train_file)

@@ -199,7 +199,7 @@ def _write(
             else:
                 skipped[place] = result
     if not parts["train"].places:
-        raise _none_left(source, skipped)
+        raise _none_left(source, skipped, config.stored_unit)
     digests = {part: writer.finish() for part, writer in parts.items()}
     described = json.dumps([facts.kind, facts.label_names, channels, digests], sort_keys=True)
     manifest: dict[str, Any] = {
@@ -259,13 +259,13 @@ def _refused(source: ImageSource, place: int, reason: str) -> UserError:
     )
 
 
-def _none_left(source: ImageSource, skipped: dict[int, str]) -> UserError:
+def _none_left(source: ImageSource, skipped: dict[int, str], unit: str) -> UserError:
     examples = "; ".join(
         f"{source.name(place)} {reason}" for place, reason in list(skipped.items())[:_LISTED]
     )
     if not skipped:
         return UserError(
-            f"The images of {source.where} are too few to hold some out. Give more, or none to validate "
+            f"The {unit} of {source.where} are too few to hold some out. Give more, or none to validate "
             "on with --validation_split_percentage 0."
         )
-    return UserError(f"No image of {source.where} can be used: {examples}.")
+    return UserError(f"None of the {unit} of {source.where} can be used: {examples}.")

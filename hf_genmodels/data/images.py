@@ -96,7 +96,7 @@ def load_image_data(
         caches.append(other)
         validation, name = other.train, config.validation_names
     if show_progress:
-        _report(caches)
+        _report(caches, config.stored_unit)
     data = ImageData(
         train=train.train,
         validation=validation if len(validation) else None,
@@ -124,16 +124,17 @@ def scaled(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(images, np.float32, order="C")).div_(127.5).sub_(1)
 
 
-def _report(caches: list[ImageCache]) -> None:
+def _report(caches: list[ImageCache], unit: str) -> None:
     skipped = [entry for cache in caches for entry in cache.skipped]
     if not skipped:
         return
     used = sum(len(cache.train) + len(cache.held_out) for cache in caches)
     examples = "; ".join(f"{name} {reason}" for name, reason in skipped[:3])
     logger.warning(
-        "%s of %s images are left out: %s%s",
+        "%s of %s %s are left out: %s%s",
         f"{len(skipped):,}",
         f"{used + len(skipped):,}",
+        unit,
         examples,
         " ..." if skipped[3:] else "",
     )

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hf_genmodels.errors import UserError
 from tests.data.image_folders import fill, first_pixels, lines, png, shades
@@ -24,6 +25,17 @@ def test_broken_images_are_skipped_counted_and_listed_or_refused(folder, load, c
     with pytest.raises(UserError, match=r"2\.png is no image.*--broken skip"):
         load(folder, broken="error")
     assert load(folder).skipped == data.skipped
+
+
+def test_clips_that_are_left_out_are_called_clips(folder, load, caplog):
+    fill(folder, {**shades(2), "2.gif": b"junk"})
+    with pytest.raises(UserError, match=r"None of the clips of .* can be used"):
+        load(folder, num_frames=4)
+    pictures = [Image.new("L", (8, 8), 40 * number) for number in range(4)]
+    pictures[0].save(folder / "3.gif", save_all=True, append_images=pictures[1:])
+    with caplog.at_level(logging.WARNING):
+        load(folder, num_frames=4, validation_split_percentage=0)
+    assert "3 of 4 clips are left out" in caplog.text
 
 
 def test_labels_stay_with_their_images_when_others_are_skipped(folder, load):
@@ -159,7 +171,9 @@ def test_mistakes_in_folders_are_explained(folder, load):
     with pytest.raises(UserError, match="does not exist"):
         load(folder / "nowhere")
     fill(folder, {"1.png": b"junk"})
-    with pytest.raises(UserError, match=r"No image of .* can be used: .*1\.png is no image"):
+    with pytest.raises(
+        UserError, match=r"None of the images of .* can be used: .*1\.png is no image"
+    ):
         load(folder)
     fill(folder, shades(2))
     with pytest.raises(

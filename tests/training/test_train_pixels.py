@@ -133,7 +133,7 @@ def test_a_dry_run_says_the_size_of_the_model(image_table: Path, capsys):
 @pytest.mark.parametrize(
     ("names", "content", "message"),
     [
-        (["a.png", "b.png"], b"broken", r"can be used: .*a\.png is no image"),
+        (["a.png", "b.png"], b"broken", r"images of .* can be used: .*a\.png is no image"),
         (["a.png"], None, "too few to hold some out"),
     ],
 )
