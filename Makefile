@@ -14,7 +14,7 @@ EXTRAS := train,metrics,lora,plots,video,export,demo,docs,dev
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cards test test-slow torture check format docs install clean
+.PHONY: help demo cards test test-slow test-browser torture check format docs install clean
 
 help:  ## show this list
 	@echo "usage: make [TARGET] [PYTHON=python3.12] [PIP_OPTIONS=...]"
