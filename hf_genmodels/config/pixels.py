@@ -61,9 +61,8 @@ class PixelOptions:
     """Share of the drawn pictures that come without their prompt, which classifier-free guidance needs."""
 
     hidden_pixels: float = 0.0
-    """Hide pixels from the model that enlarges or describes: of each picture another share, up to this
-    one. It then looks at the small picture too, not only at the pixels before, and learns less of the
-    pictures by heart. What is drawn for a prompt is learned whole."""
+    """Hide pixels from the model that learns the next ones: of each picture another share, up to this
+    one. It then looks at the prompt and at the small picture too, not only at the pixels before."""
 
     max_prompt_tokens: int = 16
     """Longest prompt in tokens; what is longer is cut off."""

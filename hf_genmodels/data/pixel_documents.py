@@ -251,13 +251,10 @@ class PixelDocuments(Dataset):
                 prompt = prompt[:0]
             pictures = self.pictures.picture(index, mirrored=bool(flip))
             rows.append(document(task, prompt, pictures, self._vocabulary))
-        return filled_up(rows, self._vocabulary.pad, self._hidden(rows, tasks, place))
+        return filled_up(rows, self._vocabulary.pad, self._hidden(rows, place))
 
     def _hidden(
-        self,
-        rows: Sequence[tuple[np.ndarray, np.ndarray]],
-        tasks: np.ndarray,
-        place: np.ndarray,
+        self, rows: Sequence[tuple[np.ndarray, np.ndarray]], place: np.ndarray
     ) -> list[np.ndarray] | None:
         """Return which scored pixels of each document the model does not see.
 
@@ -267,7 +264,6 @@ class PixelDocuments(Dataset):
         if not self._options.hidden_pixels:
             return None
         shares = self._options.hidden_pixels * self._shares(_SHARE_STREAM, place)
-        shares[[self.tasks[number] == "draw" for number in tasks]] = 0
         seeds = mixed_numbers(mix_seed(self._seed, _HIDE_STREAM), place)
         hidden = []
         for (tokens, scored), share, seed in zip(rows, shares, seeds.tolist(), strict=True):
