@@ -265,7 +265,7 @@ def _none_left(source: ImageSource, skipped: dict[int, str], unit: str) -> UserE
     )
     if not skipped:
         return UserError(
-            f"The {unit} of {source.where} are too few to hold some out. Give more, or none to validate "
-            "on with --validation_split_percentage 0."
+            f"The {unit} of {source.where} are too few to hold some out. Give more, or others to "
+            "validate on with --validation_file."
         )
     return UserError(f"None of the {unit} of {source.where} can be used: {examples}.")
