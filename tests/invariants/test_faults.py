@@ -27,7 +27,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "seq2seq": {"model__residual_dropout": 0.1, "translate__num_pairs": 2},
     "gan": {"label_column": "label", "ema_decay": 0.9},
     "pixels": {"model__residual_dropout": 0.1, "pixels__flip": "true"},
-    "lm-adversarial": {"discriminator__dropout": 0.2},
+    "lm-adversarial": {"discriminator__dropout": 0.2, "publish": "last"},
     "clips": {"text_column": "caption", "ema_decay": 0.9},
 }
 
